@@ -1,0 +1,240 @@
+"""The contract of every transport, the flow and the baselines alike."""
+
+from __future__ import annotations
+
+import json
+from abc import ABCMeta, abstractmethod
+from dataclasses import asdict, is_dataclass
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from . import _persistence
+from ._validation import Samples, check_labels, check_new_samples, check_two_samples
+
+
+class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+    """A map that moves samples of domain 0 onto domain 1, learned from two unpaired samples.
+
+    A subclass implements `_fit`, which sets fitted attributes (names ending in an underscore), and
+    `_transform`, which maps one dense batch. Validation, batching, containers, feature names, `out=`, saving
+    and the promise that a failed fit leaves the estimator as it was are here, once.
+    """
+
+    #: Whether the map has an inverse; `InvertibleTransport` says yes.
+    invertible = False
+
+    def fit(self, X0, X1, *, y0=None, y1=None):
+        """Learn the map from the sample `X0` of domain 0 to the sample `X1` of domain 1.
+
+        Parameters
+        ----------
+        X0 : array-like, sparse matrix or Tensor of shape (n0, n_features)
+            Sample of the source domain.
+        X1 : array-like, sparse matrix or Tensor of shape (n1, n_features)
+            Sample of the target domain; `n1` may differ from `n0`.
+        y0, y1 : array-like of shape (n0,), (n1,), optional
+            Labels, for the transports that are class-aware; the others accept and ignore them, so that one
+            call fits any transport.
+
+        Returns
+        -------
+        self : object
+            The fitted transport.
+
+        Raises
+        ------
+        ValueError
+            If the input is not two finite, real, 2-D samples with the same features. The estimator is then
+            left as it was, also after any other failure.
+        """
+        X0, X1, columns = check_two_samples(X0, X1)
+        y0, y1 = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
+        before = dict(vars(self))
+        try:
+            self._validate_params()
+            for name in ("feature_names_in_", "n_features_in_"):
+                vars(self).pop(name, None)
+            vars(self).update(columns)
+            self._fit(X0, X1, y0, y1)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        return self
+
+    def fit_transform(self, X0, X1, *, y0=None, y1=None):
+        """Fit the map and return `X0` moved onto domain 1, of shape (n0, n_features)."""
+        return self.fit(X0, X1, y0=y0, y1=y1).transform(X0)
+
+    def transform(self, X, out=None):
+        """Move rows of domain 0 onto domain 1.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or Tensor of shape (n_samples, n_features)
+            Any rows of domain 0, seen in `fit` or not.
+        out : ndarray of shape (n_samples, n_features), optional
+            Where to write the result, for example a `numpy.memmap`.
+
+        Returns
+        -------
+        X_moved : ndarray or Tensor of shape (n_samples, n_features)
+            A Tensor on the same device for a Tensor, else an array or what `set_output` asked for. float32
+            input gives float32 output.
+        """
+        return self._map_rows(self._transform, X, out)
+
+    def _map_rows(self, function, X, out=None):
+        check_is_fitted(self)
+        X = check_new_samples(self, X)
+        out = _output_like(X, out)
+        for part, rows in X.batches(self._batch_rows()):
+            moved = function(rows)
+            out[part] = moved if isinstance(out, torch.Tensor) else moved.numpy()
+        return out
+
+    def _batch_rows(self) -> int:
+        """Rows moved together by `transform`."""
+        return 8192
+
+    @abstractmethod
+    def _fit(self, X0: Samples, X1: Samples, y0, y1) -> None:
+        """Set the fitted attributes."""
+
+    @abstractmethod
+    def _transform(self, x: torch.Tensor) -> torch.Tensor:
+        """Move one dense float32 or float64 batch; the result has its dtype and device."""
+
+    def save(self, path) -> None:
+        """Write the fitted transport to one file: tensors in the safetensors format, the rest as JSON.
+
+        Nothing in the file can run code when it is loaded. The file appears only when it is complete.
+
+        Raises
+        ------
+        OSError
+            If `path` cannot be written; nothing half-written is left behind.
+        """
+        check_is_fitted(self)
+        tensors, values = self._get_state()
+        params = {name: _to_json(value) for name, value in self.get_params(deep=False).items()}
+        description = {"class": type(self).__name__, "params": params, "fitted": values}
+        _persistence.write_model(path, tensors, description)
+
+    @classmethod
+    def load(cls, path, **params):
+        """Read a transport that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. `BaseTransport.load` reads any transport, a subclass only its own.
+        **params
+            Constructor parameters to replace. Those that are not plain values (a velocity factory, a coupling
+            or a solver of your own) are not in the file and must be given again where the map needs them.
+
+        Returns
+        -------
+        transport : BaseTransport
+            Fitted, with the same `transform`.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no file, it is truncated, or it is not a transport of this class.
+        """
+        tensors, description = _persistence.read_model(path)
+        kinds = {kind.__name__: kind for kind in _all_subclasses(BaseTransport)}
+        kind = kinds.get(description["class"])
+        if kind is None:
+            raise ValueError(f"{path} holds a {description['class']}, which this process does not know; import it first.")
+        if not issubclass(kind, cls):
+            raise ValueError(f"{path} holds a {kind.__name__}, not a {cls.__name__}. Load it with {kind.__name__}.load(path).")
+        known = {name: kind._param_from_json(name, value) for name, value in description["params"].items()}
+        missing = [name for name, value in known.items() if value is _NOT_SAVED and name not in params]
+        known = {name: value for name, value in known.items() if value is not _NOT_SAVED}
+        if needed := [name for name in missing if name in kind._needed_to_load]:
+            raise ValueError(
+                f"{path} was fitted with a {needed[0]} of your own, which a model file does not hold. "
+                f"Call {kind.__name__}.load(path, {needed[0]}=...) with the same one."
+            )
+        transport = kind(**{**known, **params})
+        transport._set_state(tensors, description["fitted"])
+        return transport
+
+    #: Parameters without which a loaded model cannot transform; others fall back to their default.
+    _needed_to_load: tuple = ()
+
+    @classmethod
+    def _param_from_json(cls, name, value):
+        """A parameter from its JSON form; strategies arrive as {"strategy": class name, ...}."""
+        if isinstance(value, dict) and "not_saved" in value:
+            return _NOT_SAVED
+        return value
+
+    def _get_state(self) -> tuple[dict, dict]:
+        """Fitted attributes as (arrays and tensors, JSON-serialisable values)."""
+        tensors, values = {}, {}
+        for name, value in vars(self).items():
+            if not name.endswith("_") or name.startswith("__"):
+                continue
+            if isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiub"):
+                tensors[name] = value
+            elif isinstance(value, np.ndarray):
+                values[name] = {"array": value.tolist()}
+            else:
+                values[name] = value
+        return tensors, values
+
+    def _set_state(self, tensors: dict, values: dict) -> None:
+        for name, value in tensors.items():
+            setattr(self, name, value.numpy())
+        for name, value in values.items():
+            is_array = isinstance(value, dict) and set(value) == {"array"}
+            setattr(self, name, np.array(value["array"], dtype=object) if is_array else value)
+
+
+class InvertibleTransport(BaseTransport):
+    """A transport whose map has an inverse."""
+
+    invertible = True
+
+    def inverse_transform(self, X, out=None):
+        """Move rows of domain 1 back to domain 0; arguments and result as in `transform`."""
+        return self._map_rows(self._inverse_transform, X, out)
+
+    @abstractmethod
+    def _inverse_transform(self, x: torch.Tensor) -> torch.Tensor:
+        """Move one dense batch back."""
+
+
+_NOT_SAVED = object()
+
+
+def _to_json(value):
+    """A parameter as JSON: plain values as they are, strategies by class name, anything else by its name only."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"strategy": type(value).__name__, **asdict(value)}
+    if isinstance(value, np.generic):
+        return value.item()
+    try:
+        json.dumps(value)
+    except TypeError:
+        return {"not_saved": getattr(value, "__qualname__", type(value).__name__)}
+    return value
+
+
+def _output_like(X: Samples, out):
+    shape = (len(X), X.n_features)
+    if out is not None:
+        if tuple(out.shape) != shape:
+            raise ValueError(f"out must have shape {shape}, like X; got {tuple(out.shape)}.")
+        return out
+    return torch.empty_like(X.data) if X.is_tensor else np.empty(shape, X.data.dtype)
+
+
+def _all_subclasses(kind) -> set:
+    return {kind}.union(*(_all_subclasses(sub) for sub in kind.__subclasses__()))
