@@ -1,0 +1,118 @@
+"""Solvers of dx = v(x, t) dt along a time grid. A decreasing grid integrates backwards: the inverse map."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Solver(ABC):
+    """Follows a velocity field through the times of a grid."""
+
+    @abstractmethod
+    def states(self, v: Velocity, x: torch.Tensor, grid: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The state at every time of the grid, the first being `x` itself.
+
+        Parameters
+        ----------
+        v : callable
+            v(x, t) -> Tensor of shape (n, n_features), with `t` of shape (n,).
+        x : Tensor of shape (n, n_features)
+            State at grid[0].
+        grid : Tensor of shape (n_times,)
+            Increasing or decreasing times.
+        """
+
+    def solve(self, v: Velocity, x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        """The state at the last time of the grid, of shape (n, n_features)."""
+        for state in self.states(v, x, grid):
+            x = state
+        return x
+
+
+class FixedStepSolver(Solver):
+    """One step an interval of the grid."""
+
+    @abstractmethod
+    def step(self, v: Velocity, x: torch.Tensor, t: float, dt: float) -> torch.Tensor:
+        """The state at t + dt, from the state `x` at `t`."""
+
+    def states(self, v, x, grid):
+        yield x
+        times = grid.tolist()
+        for start, end in zip(times[:-1], times[1:]):
+            x = self.step(v, x, start, end - start)
+            yield x
+
+
+def _at(v, x, t):
+    return v(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device))
+
+
+@dataclass(frozen=True)
+class Euler(FixedStepSolver):
+    """Euler's method, order 1, one evaluation a step."""
+
+    def step(self, v, x, t, dt):
+        return x + dt * _at(v, x, t)
+
+
+@dataclass(frozen=True)
+class Midpoint(FixedStepSolver):
+    """The explicit midpoint method, order 2, two evaluations a step."""
+
+    def step(self, v, x, t, dt):
+        return x + dt * _at(v, x + dt / 2 * _at(v, x, t), t + dt / 2)
+
+
+@dataclass(frozen=True)
+class Heun(FixedStepSolver):
+    """Heun's method (the explicit trapezoidal rule), order 2, two evaluations a step."""
+
+    def step(self, v, x, t, dt):
+        first = _at(v, x, t)
+        return x + dt / 2 * (first + _at(v, x + dt * first, t + dt))
+
+
+@dataclass(frozen=True)
+class RK4(FixedStepSolver):
+    """The classical Runge-Kutta method, order 4, four evaluations a step."""
+
+    def step(self, v, x, t, dt):
+        k1 = _at(v, x, t)
+        k2 = _at(v, x + dt / 2 * k1, t + dt / 2)
+        k3 = _at(v, x + dt / 2 * k2, t + dt / 2)
+        k4 = _at(v, x + dt * k3, t + dt)
+        return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+@dataclass(frozen=True)
+class Dopri5(Solver):
+    """Dormand and Prince's adaptive method of order 5, by torchdiffeq. It chooses its own steps.
+
+    Parameters
+    ----------
+    rtol, atol : float
+        Relative and absolute tolerance of the local error.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def states(self, v, x, grid):
+        from torchdiffeq import odeint
+
+        grid = grid.to(x)
+        yield from odeint(lambda t, x: v(x, t.expand(len(x))), x, grid, rtol=self.rtol, atol=self.atol, method="dopri5")
+
+    def solve(self, v, x, grid):
+        # The times between the ends are for those who want to see them; here they would only cost steps.
+        return super().solve(v, x, grid[[0, -1]])
+
+
+SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4, "dopri5": Dopri5}
