@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import math
+import sys
 import time
 
 import torch
@@ -33,8 +36,8 @@ class PeakMemory:
     """
 
     def __enter__(self):
-        gc.collect()
         try:
+            _give_memory_back()
             with open("/proc/self/clear_refs", "w") as file:
                 file.write("5")  # resets the mark; see proc(5)
             self._start = self._high_water_mark()
@@ -48,3 +51,12 @@ class PeakMemory:
     def _high_water_mark(self):
         with open("/proc/self/status") as file:
             return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
+
+
+def _give_memory_back():
+    """Hand freed memory to the system; what was kept would be used again by the block without being seen."""
+    gc.collect()
+    if sys.platform == "linux":
+        # Other C libraries than GNU's keep little, and have no such function.
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -48,6 +48,11 @@ class FlowFit:
     def _set_geometry(self, X0, X1):
         transport = self.transport
         if transport.warm_start and "velocity_" in vars(transport):
+            if len(transport.geometry_.scale) != X0.n_features:
+                raise ValueError(
+                    f"warm_start=True continues a fit on {len(transport.geometry_.scale)} features; got "
+                    f"{X0.n_features}. Call set_params(warm_start=False) to start anew."
+                )
             self.geometry = transport.geometry_
             self.base, self.learned = transport.velocity_.base, copy.deepcopy(transport.velocity_.learned)
             return
@@ -98,6 +103,8 @@ class FlowFit:
         pairs = coupling.prepare(*train_rows, self.generator)
         monitor = self._make_monitor(coupling, *held_rows) if self.can_watch else None
         plan = self._plan()
+        # A field that comes from an earlier round or fit was frozen at its end.
+        self.learned.requires_grad_(True)
         with _progress_bar(self.transport.verbose, plan.max_iter, reflow_round) as progress:
             self.learned, n_iter = train(
                 self.learned,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-# Share of the iterations that the learning rate takes to fall to zero once progress has stopped.
-_DECAY_SHARE = 0.7
+from ._optimisation import Average, LearningRate
+
 _CHECK_EVERY = 100
 
 
@@ -55,42 +55,6 @@ class TrainingState:
     snapshot: Callable
 
 
-class _LearningRate:
-    """Warm-up, a plateau, and a linear fall to zero that begins when told to, or in time to end at max_iter."""
-
-    def __init__(self, plan):
-        self.plan, self.peak = plan, plan.learning_rate
-        self.decay_start = max(1, math.ceil(plan.max_iter * (1 - _DECAY_SHARE)))
-        self.last = plan.max_iter
-
-    def stop_soon(self, iteration):
-        """Begin the fall now; it takes as long as an uninterrupted fit that plateaued here would give it."""
-        if iteration < self.decay_start:
-            self.decay_start = iteration
-            self.last = min(self.plan.max_iter, math.ceil(iteration / (1 - _DECAY_SHARE)))
-
-    def __call__(self, iteration):
-        warm = min(1.0, (iteration + 1) / min(100, self.plan.max_iter))
-        left = (self.last - iteration) / max(1, self.last - self.decay_start)
-        return self.peak * warm * min(1.0, left)
-
-
-class _Average:
-    """Exponential moving average of the weights, which is what the fit returns."""
-
-    def __init__(self, velocity, n_iter):
-        self.decay = 1 - 1 / max(10.0, 0.02 * n_iter)
-        self.velocity = copy.deepcopy(velocity).requires_grad_(False)
-        self._pairs = list(self.velocity.parameters()), [p.detach() for p in velocity.parameters()]
-        self._buffers = list(zip(self.velocity.buffers(), velocity.buffers()))
-
-    def update(self, iteration):
-        decay = min(self.decay, (1 + iteration) / (10 + iteration))
-        torch._foreach_lerp_(*self._pairs, 1 - decay)
-        for mine, theirs in self._buffers:
-            mine.copy_(theirs)
-
-
 def train(velocity, base, pairs, path, plan, *, monitor, generator, device, on_check, progress):
     """Fit `velocity` so that base + velocity is the mean velocity of the pairs where they pass,
 
@@ -123,8 +87,10 @@ def train(velocity, base, pairs, path, plan, *, monitor, generator, device, on_c
         Optimiser steps taken.
     """
     optimizer = torch.optim.Adam(velocity.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
-    rate, average = _LearningRate(plan), _Average(velocity, plan.max_iter)
-    best = _Best(average.velocity, monitor, plan)
+    rate = LearningRate(plan.learning_rate, plan.max_iter)
+    averaged = copy.deepcopy(velocity).requires_grad_(False)
+    average = Average(velocity.parameters(), list(averaged.parameters()), plan.max_iter)
+    best = _Best(averaged, monitor, plan)
     velocity.train()
     iteration, total, since = 0, torch.zeros((), device=device), 0
     while iteration < rate.last:
@@ -147,8 +113,10 @@ def train(velocity, base, pairs, path, plan, *, monitor, generator, device, on_c
             mean_loss = (total / since).item()
             progress(since, mean_loss)
             _check_finite(mean_loss, iteration)
-            validation_loss, energy = best.check(average.velocity)
-            if on_check(iteration, mean_loss, validation_loss, energy, average.velocity):
+            for mine, theirs in zip(averaged.buffers(), velocity.buffers()):
+                mine.copy_(theirs)
+            validation_loss, energy = best.check(averaged)
+            if on_check(iteration, mean_loss, validation_loss, energy, averaged):
                 break
             if plan.early_stopping and best.stalled:
                 rate.stop_soon(iteration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,8 +83,13 @@ def check_samples(X, name: str, *, n_features: int | None = None, like: str = "X
     if isinstance(X, torch.Tensor):
         data = _check_tensor(X, name)
     else:
-        data = check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_all_finite=False,
-                           ensure_2d=True, input_name=name)
+        try:
+            data = check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_all_finite=False,
+                               ensure_2d=True, input_name=name)
+        except ValueError as error:
+            # Some of these messages go on with the whole array.
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{name} must be real numbers of shape (n_samples, n_features). {reason}") from error
     if n_features is not None and data.shape[1] != n_features:
         raise ValueError(
             f"{name} must have shape (n_samples, {n_features}) like {like}; got {tuple(data.shape)}: "
@@ -192,10 +198,19 @@ def check_new_samples(transport, X, name="X") -> Samples:
 
 
 def _check_names(holder, X, name, like):
-    try:
-        validate_data(holder, X, reset=False, skip_check_array=True)
-    except ValueError as error:
-        raise ValueError(f"{name} does not have the columns of {like}. {error}") from error
+    with warnings.catch_warnings(record=True) as only_one_has_names:
+        warnings.simplefilter("always")
+        try:
+            validate_data(holder, X, reset=False, skip_check_array=True)
+        except ValueError as error:
+            raise ValueError(f"{name} does not have the columns of {like}. {error}") from error
+    if only_one_has_names:
+        named, other = (like, name) if hasattr(holder, "feature_names_in_") else (name, like)
+        warnings.warn(
+            f"{named} has feature names and {other} has none: their columns are matched by position.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_labels(y, n_samples: int, name: str) -> np.ndarray | None:

@@ -89,6 +89,8 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
 
     def _map_rows(self, function, X, out=None):
         check_is_fitted(self)
+        # Some parameters are read here, and may have been changed after `fit`.
+        self._validate_params()
         X = check_new_samples(self, X)
         out = _output_like(X, out)
         for part, rows in X.batches(self._batch_rows()):
@@ -150,10 +152,11 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         kinds = {kind.__name__: kind for kind in _all_subclasses(BaseTransport)}
         kind = kinds.get(description["class"])
         if kind is None:
-            raise ValueError(f"{path} holds a {description['class']}, which this process does not know; import it first.")
+            raise ValueError(f"{path} holds a {description['class']}, which is not known here; import it first.")
         if not issubclass(kind, cls):
-            raise ValueError(f"{path} holds a {kind.__name__}, not a {cls.__name__}. Load it with {kind.__name__}.load(path).")
-        known = {name: kind._param_from_json(name, value) for name, value in description["params"].items()}
+            name = kind.__name__
+            raise ValueError(f"{path} holds a {name}, not a {cls.__name__}. Load it with {name}.load(path).")
+        known = {name: kind._param_from_json(value) for name, value in description["params"].items()}
         missing = [name for name, value in known.items() if value is _NOT_SAVED and name not in params]
         known = {name: value for name, value in known.items() if value is not _NOT_SAVED}
         if needed := [name for name in missing if name in kind._needed_to_load]:
@@ -168,11 +171,18 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
     #: Parameters without which a loaded model cannot transform; others fall back to their default.
     _needed_to_load: tuple = ()
 
+    #: The strategies that a model file may name, by class name; those of the user's own are not in it.
+    _strategies: dict = {}
+
     @classmethod
-    def _param_from_json(cls, name, value):
+    def _param_from_json(cls, value):
         """A parameter from its JSON form; strategies arrive as {"strategy": class name, ...}."""
         if isinstance(value, dict) and "not_saved" in value:
             return _NOT_SAVED
+        if isinstance(value, dict) and "strategy" in value:
+            value = dict(value)
+            kind = cls._strategies.get(value.pop("strategy"))
+            return _NOT_SAVED if kind is None else kind(**value)
         return value
 
     def _get_state(self) -> tuple[dict, dict]:
@@ -216,22 +226,25 @@ _NOT_SAVED = object()
 
 def _to_json(value):
     """A parameter as JSON: plain values as they are, strategies by class name, anything else by its name only."""
+    plain = value.item() if isinstance(value, np.generic) else value
     if is_dataclass(value) and not isinstance(value, type):
-        return {"strategy": type(value).__name__, **asdict(value)}
-    if isinstance(value, np.generic):
-        return value.item()
+        plain = {"strategy": type(value).__name__, **asdict(value)}
     try:
-        json.dumps(value)
+        json.dumps(plain)
     except TypeError:
         return {"not_saved": getattr(value, "__qualname__", type(value).__name__)}
-    return value
+    return plain
 
 
 def _output_like(X: Samples, out):
     shape = (len(X), X.n_features)
     if out is not None:
+        if not isinstance(out, (np.ndarray, torch.Tensor)):
+            raise TypeError(f"out must be an ndarray or a Tensor; got {type(out).__name__}.")
         if tuple(out.shape) != shape:
             raise ValueError(f"out must have shape {shape}, like X; got {tuple(out.shape)}.")
+        if not (out.is_floating_point() if isinstance(out, torch.Tensor) else out.dtype.kind == "f"):
+            raise ValueError(f"out must hold floating point numbers, or the result would be cut off; got {out.dtype}.")
         return out
     return torch.empty_like(X.data) if X.is_tensor else np.empty(shape, X.data.dtype)
 

@@ -134,11 +134,10 @@ def _compare(args):
     if args.target_label is not None and args.label is None:
         raise ValueError("--target-label needs --label, the name of the same column in SOURCE.")
     names = args.transports or [name for name in SHORT_NAMES if name != "class-sinkhorn" or args.label]
-    transports = {name: _make_transport(name, args, flow_only=len(names) == 1) for name in names}
+    transports = _make_transports(names, args)
     with atomic_path(args.output) as temporary:
         X0, y0 = read_table(args.source, drop=args.drop, label=args.label)
         X1, y1 = read_table(args.target, drop=args.drop, label=args.target_label or args.label)
-        _check_columns(X0, X1)
         report, table = report_comparison(
             transports, X0, X1, y0=y0, y1=y1, names=(args.source, args.target),
             standardise=args.scaling in (None, "feature"), random_state=args.seed,
@@ -152,13 +151,38 @@ def _fit(args):
     from ._persistence import atomic_path
     from .tables import read_table
 
-    transport = _make_transport(args.transport, args)
+    transport = _make_transports([args.transport], args)[args.transport]
     with atomic_path(args.output) as temporary:
         X0, _ = read_table(args.source, drop=args.drop)
         X1, _ = read_table(args.target, drop=args.drop)
         transport.fit(X0, X1)
         transport.save(temporary)
     print(f"Fitted {type(transport).__name__} from {len(X0)} rows to {len(X1)} rows: {args.output}")
+
+
+def _make_transports(names, args) -> dict:
+    """Unfitted transports by short name; the flow with the options of the command line."""
+    from .compare import SHORT_NAMES
+
+    options = {"--scaling": "scaling", "--max-iter": "max_iter", "--reflow": "reflow"}
+    given = {option: vars(args)[name] for option, name in options.items() if vars(args).get(name) is not None}
+    if given and "flow" not in names:
+        raise ValueError(f"{', '.join(given)} is for the flow, which is not among {', '.join(names)}; leave it out.")
+    transports = {}
+    for name in names:
+        if name not in SHORT_NAMES:
+            raise ValueError(f"There is no transport called {name!r}; there are {', '.join(SHORT_NAMES)}.")
+        transport = SHORT_NAMES[name]()
+        if "random_state" in transport.get_params():
+            transport.set_params(random_state=args.seed)
+        transports[name] = transport
+    if "--scaling" in given:
+        transports["flow"].set_params(scaling=None if args.scaling == "none" else args.scaling)
+    if "--max-iter" in given:
+        transports["flow"].set_params(max_iter=args.max_iter)
+    if "--reflow" in given:
+        transports["flow"].set_params(n_reflow=args.reflow)
+    return transports
 
 
 def _transform(args):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
+from ._validation import check_two_samples
 from .compare import compare_transports
 from .report import Report, add_transport
 
@@ -39,8 +39,8 @@ def report_comparison(transports, X0, X1, *, y0=None, y1=None, names, standardis
     table : DataFrame
         As `compare_transports` returns it.
     """
-    X0, X1 = np.asarray(X0), np.asarray(X1)
-    if standardise and X0.shape[1] == X1.shape[1]:
+    X0, X1 = (samples.numpy() for samples in check_two_samples(X0, X1)[:2])
+    if standardise:
         scaler = StandardScaler().partial_fit(X0).partial_fit(X1)
         X0, X1 = scaler.transform(X0), scaler.transform(X1)
     table = compare_transports(transports, X0, X1, y0=y0, y1=y1, random_state=random_state)

@@ -289,7 +289,7 @@ class HistoryDisplay:
             axis.set_title(title, loc="left")
             axis.set_xticks(self.rounds, ["first fit", *(f"reflow {k}" for k in self.rounds[1:])])
             axis.set_xlim(self.rounds[0] - 0.5, self.rounds[-1] + 0.5)
-            axis.set_ylim(0, 1.2 * max(values.max(), np.finfo(float).tiny))
+            axis.set_ylim(0, 1.2 * values.max() if values.max() > 0 else 1.0)
             _tidy(axis)
         self.axes_, self.figure_ = axes, axes[0].figure
         return self

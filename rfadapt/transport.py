@@ -24,8 +24,6 @@ from .solvers import SOLVERS, Solver
 from .velocity import AffineVelocity, FlowVelocity, GradientVelocity, MLPVelocity
 
 VELOCITIES = {"gradient": GradientVelocity, "mlp": MLPVelocity}
-_STRATEGIES = {kind.__name__: kind for table in (PATHS, SOLVERS) for kind in table.values()}
-_STRATEGIES |= {kind.__name__: kind for kind in (*COUPLINGS.values(), PairedCoupling)}
 
 
 class RectifiedFlowTransport(InvertibleTransport):
@@ -166,6 +164,10 @@ class RectifiedFlowTransport(InvertibleTransport):
         "verbose": ["verbose"],
     }
     _needed_to_load = ("velocity", "path")
+    _strategies = {
+        kind.__name__: kind
+        for kind in (*PATHS.values(), *SOLVERS.values(), *COUPLINGS.values(), PairedCoupling)
+    }
 
     def __init__(
         self,
@@ -247,16 +249,10 @@ class RectifiedFlowTransport(InvertibleTransport):
         check_is_fitted(self)
         if not isinstance(n_times, Integral) or n_times < 2:
             raise ValueError(f"n_times must be an integer of at least 2 (start and end); got {n_times!r}.")
+        self._validate_params()
         X = check_new_samples(self, X)
         times = SCHEDULES["uniform"](n_times - 1)
-        # Every interval between two requested times gets its share of the solver's steps.
-        stride = max(1, -(-self.n_steps // (n_times - 1)))
-        grid = SCHEDULES["uniform"](stride * (n_times - 1))
-        parts = []
-        for _, x in X.batches(self._batch_rows()):
-            states = list(self._states(x, grid))[::stride]
-            parts.append(torch.stack([self._leave(z, float(t), x) for z, t in zip(states, times)]))
-        trajectory = torch.cat(parts, dim=1)
+        trajectory = torch.cat([self._positions(x, times) for _, x in X.batches(self._batch_rows())], dim=1)
         return trajectory if X.is_tensor else trajectory.numpy()
 
     def score(self, X0, X1):
@@ -278,8 +274,17 @@ class RectifiedFlowTransport(InvertibleTransport):
         return self._leave(self._solver().solve(self.velocity_, z, grid), float(grid[-1]), x)
 
     @torch.no_grad()
-    def _states(self, x, grid):
-        yield from self._solver().states(self.velocity_, self._enter(x, 0.0), grid)
+    def _positions(self, x, times):
+        """Rows at `times`, on the way that `transform` goes: whole steps of its grid, then a part of one."""
+        solver, grid, z = self._solver(), self._grid(), self._enter(x, 0.0)
+        done, positions = 0, []
+        for time in times:
+            while done + 1 < len(grid) and grid[done + 1] <= time:
+                z = solver.solve(self.velocity_, z, grid[done : done + 2])
+                done += 1
+            here = z if grid[done] == time else solver.solve(self.velocity_, z, torch.stack([grid[done], time]))
+            positions.append(self._leave(here, float(time), x))
+        return torch.stack(positions)
 
     def _enter(self, x, t):
         device = next(self.velocity_.buffers(), next(self.velocity_.parameters(), torch.empty(0))).device
@@ -300,18 +305,22 @@ class RectifiedFlowTransport(InvertibleTransport):
         return COUPLINGS[self.coupling]() if isinstance(self.coupling, str) else self.coupling
 
     def _make_velocity(self, n_features, n_rows, generator):
-        if not isinstance(self.velocity, str):
-            module = self.velocity(n_features)
-            if not isinstance(module, nn.Module):
-                raise TypeError(
-                    "velocity must be a factory f(n_features) -> torch.nn.Module; the one given returned "
-                    f"{type(module).__name__}."
-                )
-            return module
         width = self.width
         if width == "auto":
             width = max(64, int(min(2048, 256 * math.sqrt(n_features), n_rows / 4)) // 32 * 32)
-        return VELOCITIES[self.velocity](n_features, width, generator=generator)
+        # Modules draw their first weights from torch's own generator, which is seeded for that and put back.
+        with torch.random.fork_rng(devices=[]):
+            if isinstance(self.velocity, str):
+                return VELOCITIES[self.velocity](n_features, width, generator=generator)
+            if generator is not None:
+                torch.default_generator.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            module = self.velocity(n_features)
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                "velocity must be a factory f(n_features) -> torch.nn.Module; the one given returned "
+                f"{type(module).__name__}."
+            )
+        return module
 
     def _get_state(self):
         tensors = {f"velocity.{name}": value for name, value in self.velocity_.state_dict().items()}
@@ -319,11 +328,15 @@ class RectifiedFlowTransport(InvertibleTransport):
         values = {name: getattr(self, name) for name in ("n_features_in_", "n_iter_", "history_")}
         if hasattr(self, "feature_names_in_"):
             values["feature_names_in_"] = list(self.feature_names_in_)
-        values["width"] = getattr(self.velocity_.learned, "width", None)
+        # The parameters may say something else by now: what was fitted is what counts.
+        learned = self.velocity_.learned
+        values["width"] = getattr(learned, "width", None)
+        values["velocity"] = next((name for name, kind in VELOCITIES.items() if type(learned) is kind), None)
+        values["base"] = self.velocity_.base is not None
         return tensors, values
 
     def _set_state(self, tensors, values):
-        width = values.pop("width")
+        width, velocity, has_base = (values.pop(name) for name in ("width", "velocity", "base"))
         super()._set_state({}, values)
         if "feature_names_in_" in values:
             self.feature_names_in_ = np.array(values["feature_names_in_"], dtype=object)
@@ -333,16 +346,9 @@ class RectifiedFlowTransport(InvertibleTransport):
             parts[part][rest] = value
         self.geometry_ = Geometry(**parts["geometry"])
         identity = torch.eye(self.n_features_in_)
-        base = AffineVelocity(identity, identity, self._path()) if self.base == "affine" else None
-        shape_only = copy.copy(self).set_params(width=width or "auto")
+        base = AffineVelocity(identity, identity, self._path()) if has_base else None
+        shape_only = copy.copy(self).set_params(width=width or "auto", velocity=velocity or self.velocity)
         learned = shape_only._make_velocity(self.n_features_in_, 1, None)
         self.velocity_ = FlowVelocity(base, learned).to(resolve_device(self.device))
         self.velocity_.load_state_dict(parts["velocity"])
         self.velocity_.eval()
-
-    @classmethod
-    def _param_from_json(cls, name, value):
-        if isinstance(value, dict) and value.get("strategy") in _STRATEGIES:
-            value = dict(value)
-            return _STRATEGIES[value.pop("strategy")](**value)
-        return super()._param_from_json(name, value)

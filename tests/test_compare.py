@@ -103,13 +103,13 @@ class Hungry(Shift):
         self.fitted_ = True
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shifted():
     """Two classes, and a target that is the source moved by 3 along each of two features."""
     rng = np.random.default_rng(0)
     y0, y1 = rng.integers(2, size=200), rng.integers(2, size=150)
-    X0 = rng.normal(size=(200, 2)) + np.outer(y0, [4, -4])
-    X1 = rng.normal(size=(150, 2)) + np.outer(y1, [4, -4]) + 3
+    X0 = rng.normal(size=(200, 2)) + np.outer(y0, [4, 4])
+    X1 = rng.normal(size=(150, 2)) + np.outer(y1, [4, 4]) + 3
     return X0, X1, y0, y1
 
 
@@ -130,9 +130,9 @@ def test_table_of_known_transports(shifted):
     right, wrong, none = (table.loc[name] for name in transports)
     for distance in DISTANCES:
         assert right[distance] < 3 * right[f"{distance}_floor"]
-        assert wrong[distance] > none[distance] > 5 * right[distance]
+        assert wrong[distance] > none[distance] > 4 * right[distance]
     assert abs(right["domain_auc"] - 0.5) < 0.15 and none["domain_auc"] > 0.9
-    assert right["accuracy"] > 0.95 > 0.6 > wrong["accuracy"]
+    assert right["accuracy"] > 0.95 > 0.7 > max(none["accuracy"], wrong["accuracy"])
     # A slip of 1 in both features, against the spread of the held-out source.
     assert right["round_trip_error"] == pytest.approx(0, abs=1e-12)
     assert wrong["round_trip_error"] == pytest.approx(math.sqrt(2 / X0.var(axis=0).sum()), rel=0.2)
@@ -184,11 +184,11 @@ def test_y0_alone_reaches_fit_and_gives_no_accuracy(shifted):
 def test_estimator_is_the_one_given(shifted):
     X0, X1, y0, _ = shifted
     y1 = np.ones(150, dtype=int)
-    estimator = DummyClassifier(strategy="constant", constant=1)
-    for given, accuracy in ((estimator, 1.0), (estimator.set_params(constant=0), 0.0)):
-        table = compare_transports([Shift()], X0, X1, y0=y0, y1=y1, estimator=given, random_state=0)
+    for constant, accuracy in ((1, 1.0), (0, 0.0)):
+        estimator = DummyClassifier(strategy="constant", constant=constant)
+        table = compare_transports([Shift()], X0, X1, y0=y0, y1=y1, estimator=estimator, random_state=0)
         assert table.loc["Shift", "accuracy"] == accuracy
-    assert not vars(estimator).keys() & {"classes_"}
+        assert "classes_" not in vars(estimator)
 
 
 def test_same_seed_same_table_and_the_arguments_are_left_alone(shifted):
@@ -216,7 +216,7 @@ def test_a_failing_transport_does_not_cost_the_others(shifted):
     assert table.loc["BreaksInFit", "error"] == "RuntimeError: no convergence after 3 steps"
     # What was measured before the failure is kept.
     kept = [*DISTANCES, "domain_auc", "transport_cost"]
-    pd.testing.assert_series_equal(table.loc["BreaksInInverse", kept], table.loc["Shift", kept], check_names=False)
+    assert (table.loc["BreaksInInverse", kept] == table.loc["Shift", kept]).all()
     assert math.isnan(table.loc["BreaksInInverse", "accuracy"])
     assert "NaN or infinity" in table.loc["Diverges", "error"]
     assert pd.isna(table.loc["Shift", "error"]) and table.loc["Shift", "accuracy"] > 0.95
@@ -224,7 +224,8 @@ def test_a_failing_transport_does_not_cost_the_others(shifted):
 
 def test_names(shifted):
     X0, X1, _, _ = shifted
-    table = compare_transports(["identity", Shift(), "identity", Shift(1.0), Shift(2.0)], X0, X1, random_state=0)
+    transports = ["identity", Shift(), "identity", Shift(1.0), Shift(2.0)]
+    table = compare_transports(transports, X0, X1, random_state=0)
     assert list(table.index) == ["identity", "Shift", "identity (2)", "Shift (2)", "Shift (3)"]
     assert table["transport_cost"].to_list() == pytest.approx([0, 0, 0, 2, 8])
     table = compare_transports({"nothing": "identity", "affine": "affine"}, X0, X1, random_state=0)
@@ -232,11 +233,15 @@ def test_names(shifted):
     assert table.loc["affine", "energy_distance"] < 0.2 * table.loc["nothing", "energy_distance"]
 
 
-@pytest.mark.parametrize("container", ["frame", "tensor", "sparse", "memmap", "mixed"])
-def test_containers_give_the_same_table(shifted, container, tmp_path):
+@pytest.fixture(scope="module")
+def expected_table(shifted):
     X0, X1, y0, y1 = shifted
-    transports = [Shift(3.0), "affine"]
-    expected = compare_transports(transports, X0, X1, y0=y0, y1=y1, random_state=0)
+    return compare_transports([Shift(3.0), "affine"], X0, X1, y0=y0, y1=y1, random_state=0)
+
+
+@pytest.mark.parametrize("container", ["frame", "tensor", "sparse", "memmap", "mixed"])
+def test_containers_give_the_same_table(shifted, expected_table, container, tmp_path):
+    X0, X1, y0, y1 = shifted
     if container == "memmap":
         np.save(tmp_path / "X0.npy", X0)
         given = np.load(tmp_path / "X0.npy", mmap_mode="r"), X1
@@ -247,8 +252,9 @@ def test_containers_give_the_same_table(shifted, container, tmp_path):
             "sparse": (sparse.csr_matrix(X0), sparse.csr_matrix(X1)),
             "mixed": (X0, torch.from_numpy(X1)),
         }[container]
-    table = compare_transports(transports, *given, y0=list(y0), y1=torch.from_numpy(y1), random_state=0)
-    pd.testing.assert_frame_equal(without_measured(table), without_measured(expected), rtol=1e-6)
+    labels = {"y0": list(y0), "y1": torch.from_numpy(y1)}
+    table = compare_transports([Shift(3.0), "affine"], *given, **labels, random_state=0)
+    pd.testing.assert_frame_equal(without_measured(table), without_measured(expected_table), rtol=1e-6)
 
 
 def test_peak_memory_sees_what_is_let_go(shifted):
@@ -339,9 +345,10 @@ def test_refuses_data_that_do_not_fit(shifted):
 
 
 def test_few_rows_are_enough(shifted):
-    X0, X1, y0, y1 = shifted
+    X0, X1, _, y1 = shifted
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = compare_transports([Shift(3.0)], X0[:6], X1[:5], y0=[0, 1, 0, 1, 0, 1], y1=y1[:5], random_state=0)
+        y0 = [0, 1, 0, 1, 0, 1]
+        table = compare_transports([Shift(3.0)], X0[:6], X1[:5], y0=y0, y1=y1[:5], random_state=0)
     assert table[DISTANCES].notna().all(axis=None)
     assert metrics.transport_cost(X0, X0 + 3) == pytest.approx(table.loc["Shift", "transport_cost"])

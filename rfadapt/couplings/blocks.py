@@ -1,103 +1,18 @@
-"""Couplings: who goes where. They say which row of domain 0 is paired with which row of domain 1.
-
-A coupling is configured once and used in two steps, `prepare(X0, X1, generator)` and then, on what that
-returned, `sample(n, generator) -> (x0, x1)` as often as training asks. Your own coupling is any object with
-these two methods; `X0` and `X1` have a length and `rows(index) -> Tensor`.
-"""
+"""Exact optimal transport on blocks of rows."""
 
 from __future__ import annotations
 
 import multiprocessing
-from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import joblib
 import numpy as np
 import torch
 from joblib.externals.loky import get_reusable_executor
 
-
-class Rows(Protocol):
-    """A domain's rows as a coupling sees them: float32, scaled, on the training device."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, index: torch.Tensor) -> torch.Tensor: ...
-
-
-class Pairs(ABC):
-    """Pairs ready to be drawn."""
-
-    @abstractmethod
-    def sample(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw `n` pairs: two tensors of shape (n, n_features)."""
-
-
-class Coupling(ABC):
-    """Contract of a coupling."""
-
-    @abstractmethod
-    def prepare(self, X0: Rows, X1: Rows, generator: torch.Generator) -> Pairs:
-        """Compute what can be computed before training, and return the pairs to draw from."""
-
-
-@dataclass(frozen=True)
-class IndependentCoupling(Coupling):
-    """Every row with every row: x0 and x1 are drawn independently (Liu, Gong, Liu 2022).
-
-    Examples
-    --------
-    >>> from rfadapt import RectifiedFlowTransport
-    >>> flow = RectifiedFlowTransport(coupling="independent", n_reflow=1)
-    """
-
-    def prepare(self, X0, X1, generator):
-        return _IndependentPairs(X0, X1)
-
-
-class _IndependentPairs(Pairs):
-    def __init__(self, X0, X1):
-        self.X0, self.X1 = X0, X1
-
-    def sample(self, n, generator):
-        index0 = torch.randint(len(self.X0), (n,), generator=generator)
-        index1 = torch.randint(len(self.X1), (n,), generator=generator)
-        return self.X0.rows(index0), self.X1.rows(index1)
-
-
-@dataclass(frozen=True)
-class PairedCoupling(Coupling):
-    """Row i of X0 with row i of X1: for pairs that are known, or that another flow has made (reflow).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from rfadapt import PairedCoupling, RectifiedFlowTransport
-    >>> X0 = np.random.default_rng(0).normal(size=(200, 2))
-    >>> flow = RectifiedFlowTransport(coupling=PairedCoupling(), max_iter=50, random_state=0)
-    >>> flow.fit(X0, 2 * X0 + 1).transform(X0[:1]).shape
-    (1, 2)
-    """
-
-    def prepare(self, X0, X1, generator):
-        if len(X0) != len(X1):
-            raise ValueError(
-                f"PairedCoupling pairs row i of X0 with row i of X1, so both need as many rows; got {len(X0)} and "
-                f'{len(X1)}. For unpaired samples use coupling="ot".'
-            )
-        return _IndexedPairs(X0, X1)
-
-
-class _IndexedPairs(Pairs):
-    def __init__(self, X0, X1):
-        self.X0, self.X1 = X0, X1
-
-    def sample(self, n, generator):
-        index = torch.randint(len(self.X0), (n,), generator=generator)
-        return self.X0.rows(index), self.X1.rows(index)
+from .base import Coupling, Pairs
 
 
 @dataclass(frozen=True)
@@ -229,6 +144,3 @@ def solve_block(x0: np.ndarray, x1: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return index0, index1
     copies = np.maximum(1, np.rint(plan[index0, index1] * 4 * max(len(x0), len(x1)))).astype(int)
     return np.repeat(index0, copies), np.repeat(index1, copies)
-
-
-COUPLINGS = {"independent": IndependentCoupling, "ot": OTCoupling}

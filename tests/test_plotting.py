@@ -1,0 +1,132 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from scipy import sparse
+
+from rfadapt import BaseTransport, RectifiedFlowTransport
+from rfadapt.plotting import HistoryDisplay, TrajectoryDisplay, TransportDisplay
+
+
+class Shift(BaseTransport):
+    """Adds the difference of the means."""
+
+    _parameter_constraints = {}
+
+    def _fit(self, X0, X1, y0, y1):
+        self.shift_ = X1.numpy().mean(axis=0) - X0.numpy().mean(axis=0)
+
+    def _transform(self, x):
+        return x + torch.from_numpy(self.shift_).to(x)
+
+
+@pytest.fixture
+def samples():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(60, 4)), rng.normal(size=(50, 4)) * [1.0, 5.0, 1.0, 2.0] + 3
+
+
+@pytest.fixture(scope="module")
+def flow():
+    rng = np.random.default_rng(0)
+    X0, X1 = rng.normal(size=(80, 3)), rng.normal(size=(80, 3)) + 4
+    return RectifiedFlowTransport(n_reflow=1, max_iter=20, random_state=0).fit(X0, X1)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_transport_is_drawn_in_the_principal_components_of_the_target(samples):
+    X0, X1 = samples
+    transport = Shift().fit(X0, X1)
+    display = TransportDisplay.from_estimator(transport, X0, X1)
+    # Of independent features the widest are the second and the last one, up to sampling error.
+    assert display.before.shape == (60, 2) and display.target.shape == (50, 2)
+    assert abs(np.corrcoef(display.target[:, 0], X1[:, 1])[0, 1]) > 0.95
+    assert abs(np.corrcoef(display.target[:, 1], X1[:, 3])[0, 1]) > 0.9
+    np.testing.assert_allclose(display.target.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(display.after.mean(axis=0), 0, atol=1e-9)
+    shift = display.after - display.before
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-9)
+
+
+def test_transport_panels(samples):
+    X0, X1 = samples
+    display = TransportDisplay.from_estimator(Shift().fit(X0, X1), X0, X1, domain_names=("old", "new"))
+    before, after = display.axes_
+    assert [axis.get_title(loc="left") for axis in display.axes_] == ["before", "after"]
+    assert before.get_xlim() == after.get_xlim() and before.get_ylim() == after.get_ylim()
+    np.testing.assert_allclose(before.collections[1].get_offsets(), display.before)
+    np.testing.assert_allclose(after.collections[1].get_offsets(), display.after)
+    np.testing.assert_allclose(after.collections[0].get_offsets(), display.target)
+    assert [text.get_text() for text in after.get_legend().get_texts()] == ["new", "old, moved"]
+    assert display.figure_ is before.figure
+
+
+@pytest.mark.parametrize(
+    "container", [pd.DataFrame, pl.DataFrame, sparse.csr_matrix, torch.from_numpy, np.ndarray.tolist]
+)
+def test_containers_and_subsets(samples, container):
+    X0, X1 = map(container, samples)
+    display = TransportDisplay.from_estimator(Shift().fit(X0, X1), X0, X1, max_points=20)
+    assert display.before.shape == display.after.shape == display.target.shape == (20, 2)
+
+
+def test_one_feature_is_a_histogram(samples):
+    X0, X1 = (X[:, :1] for X in samples)
+    display = TransportDisplay.from_estimator(Shift().fit(X0, X1), X0, X1)
+    assert display.before.shape == (60, 1)
+    assert all(axis.get_ylabel() == "density" for axis in display.axes_)
+
+
+def test_trajectories(flow):
+    X = np.random.default_rng(1).normal(size=(40, 3))
+    display = TrajectoryDisplay.from_estimator(flow, X, n_times=6, max_paths=10)
+    assert display.paths.shape == (6, 10, 2)
+    lines, starts, ends = display.ax_.collections
+    assert len(lines.get_segments()) == 10
+    np.testing.assert_allclose(starts.get_offsets(), display.paths[0])
+    np.testing.assert_allclose(ends.get_offsets(), display.paths[-1])
+    whole = TrajectoryDisplay.from_estimator(flow, X, n_times=2)
+    ends = np.concatenate([X, flow.transform(X)])
+    # The two components of the ends keep as much of their variance as any plane can.
+    variance = np.linalg.eigvalsh(np.cov(ends.T, ddof=0))[-2:].sum()
+    np.testing.assert_allclose(whole.paths.var(axis=(0, 1)).sum(), variance, rtol=1e-3)
+
+
+def test_trajectories_of_one_feature_run_over_time():
+    rng = np.random.default_rng(0)
+    X0, X1 = rng.normal(size=(50, 1)), rng.normal(size=(50, 1)) + 4
+    flow = RectifiedFlowTransport(max_iter=10, random_state=0).fit(X0, X1)
+    axis = TrajectoryDisplay.from_estimator(flow, X0, n_times=5).ax_
+    assert axis.get_xlabel() == "time t"
+    np.testing.assert_allclose(axis.collections[0].get_segments()[0][:, 0], [0, 0.25, 0.5, 0.75, 1])
+
+
+def test_history(flow):
+    display = HistoryDisplay.from_estimator(flow)
+    assert display.rounds.tolist() == [0, 1]
+    for axis, name in zip(display.axes_, ("transport_cost", "straightness")):
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), [entry[name] for entry in flow.history_])
+        assert axis.get_ylim()[0] == 0
+
+
+def test_displays_draw_on_the_axes_given_and_open_no_other_figure(flow, samples):
+    X0, X1 = (X[:, :3] for X in samples)
+    axes = Figure().subplots(1, 2)
+    assert TransportDisplay.from_estimator(flow, X0, X1, ax=axes).axes_ == list(axes)
+    assert TrajectoryDisplay.from_estimator(flow, X0, ax=axes[0]).ax_ is axes[0]
+    assert HistoryDisplay.from_estimator(flow, ax=axes).axes_ == list(axes)
+    assert not plt.get_fignums()
+    with pytest.raises(ValueError, match="ax must hold 2 matplotlib Axes; got 1"):
+        HistoryDisplay.from_estimator(flow, ax=axes[0])

@@ -1,0 +1,164 @@
+"""Velocity fields: the affine one against its closed form, the gradient one against its promise."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from rfadapt._validation import check_samples
+from rfadapt.geometry import moments
+from rfadapt.paths import PATHS, LinearPath
+from rfadapt.schedules import uniform_time_grid
+from rfadapt.solvers import Dopri5
+from rfadapt.velocity import (
+    AffineVelocity,
+    FlowVelocity,
+    GradientVelocity,
+    MLPVelocity,
+    gaussian_map,
+    shrunk_covariances,
+)
+
+LEARNED = {
+    "gradient": lambda: GradientVelocity(3, 32, generator=torch.Generator().manual_seed(0)),
+    "mlp": lambda: MLPVelocity(3, 32, generator=torch.Generator().manual_seed(0)),
+}
+
+
+@pytest.fixture
+def covariances():
+    """Two that do not commute."""
+    rng = np.random.default_rng(0)
+    return tuple(torch.from_numpy(root @ root.T + 0.1 * np.eye(3)) for root in rng.normal(size=(2, 3, 3)))
+
+
+@pytest.fixture(params=LEARNED)
+def perturbed(request):
+    """A learned field away from its start, as training would leave it."""
+    field = LEARNED[request.param]()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return request.param, field
+
+
+def closed_form(covariance0, covariance1):
+    C0, C1 = covariance0.numpy(), covariance1.numpy()
+    root = sqrtm(C0).real
+    inverse_root = np.linalg.inv(root)
+    return torch.from_numpy(inverse_root @ sqrtm(root @ C1 @ root).real @ inverse_root)
+
+
+def sample_moments(X):
+    return moments(check_samples(X, "X"))
+
+
+def jacobian(field, x, t):
+    return torch.autograd.functional.jacobian(lambda point: field(point[None], torch.tensor([t]))[0], x)
+
+
+def test_gaussian_map_is_the_closed_form(covariances):
+    A = gaussian_map(*covariances)
+    torch.testing.assert_close(A, closed_form(*covariances))
+    torch.testing.assert_close(A @ covariances[0] @ A, covariances[1])
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_affine_flow_is_the_gaussian_map_at_every_time(name, covariances):
+    path, times = PATHS[name](), uniform_time_grid(4)
+    v = AffineVelocity(*covariances, path)
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    A = closed_form(*covariances).float()
+    a, b, _, _ = path.coefficients(times.float())
+    for state, a_t, b_t in zip(Dopri5(1e-6, 1e-6).states(v, x, times), a, b):
+        torch.testing.assert_close(state, x @ (a_t * A + b_t * torch.eye(3)), atol=1e-3, rtol=1e-3)
+
+
+def test_affine_flow_between_equal_covariances_stands_still(covariances):
+    v = AffineVelocity(covariances[0], covariances[0], LinearPath())
+    assert v(torch.randn(9, 3), torch.rand(9)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_fields_start_at_zero(name):
+    v = LEARNED[name]()(torch.randn(10, 3), torch.rand(10))
+    assert v.shape == (10, 3) and not v.any()
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_fields_start_as_their_generator_says(name):
+    first, second = (dict(LEARNED[name]().named_parameters()) for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_rows_do_not_see_each_other(perturbed):
+    _, field = perturbed
+    x, t = torch.randn(6, 3), torch.rand(6)
+    alone = torch.cat([field(x[i : i + 1], t[i : i + 1]) for i in range(6)])
+    together = field(x, t)
+    assert together.shape == (6, 3) and together.abs().min() > 0
+    torch.testing.assert_close(together, alone)
+
+
+def test_velocity_depends_on_time(perturbed):
+    _, field = perturbed
+    x = torch.randn(6, 3)
+    assert (field(x, torch.zeros(6)) - field(x, torch.ones(6))).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+def test_only_the_gradient_field_is_a_gradient(perturbed, t):
+    name, field = perturbed
+    J = jacobian(field, torch.tensor([0.3, -1.0, 0.7]), t)
+    asymmetry = (J - J.T).norm() / J.norm()
+    assert J.norm() > 0.01
+    assert asymmetry < 1e-5 if name == "gradient" else asymmetry > 1e-2
+
+
+def test_affine_velocity_is_a_gradient(covariances):
+    J = jacobian(AffineVelocity(*covariances, LinearPath()), torch.randn(3), 0.4)
+    torch.testing.assert_close(J, J.T)
+
+
+def test_flow_velocity_adds_the_learned_field_to_the_base(perturbed, covariances):
+    _, field = perturbed
+    base = AffineVelocity(*covariances, LinearPath())
+    x, t = torch.randn(5, 3), torch.rand(5)
+    torch.testing.assert_close(FlowVelocity(base, field)(x, t), base(x, t) + field(x, t))
+    torch.testing.assert_close(FlowVelocity(None, field)(x, t), field(x, t))
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 5, 20, 60])
+def test_few_rows_of_one_distribution_give_nearly_the_identity(n_rows):
+    rng = np.random.default_rng(n_rows)
+    x0, x1 = rng.normal(size=(2, n_rows, 20))
+    A = gaussian_map(*shrunk_covariances(sample_moments(x0), sample_moments(x1)))
+    assert torch.linalg.matrix_norm(A - torch.eye(20, dtype=A.dtype), 2) < 0.6
+    if n_rows > 20:
+        # Without shrinkage the map follows the noise: this is what the test would see.
+        raw = gaussian_map(sample_moments(x0).covariance, sample_moments(x1).covariance)
+        assert torch.linalg.matrix_norm(raw - torch.eye(20, dtype=A.dtype), 2) > 0.6
+
+
+@pytest.mark.parametrize("sizes", [(1, 200), (200, 1), (2, 200), (200, 2)])
+def test_a_sample_too_small_to_have_a_covariance_does_not_blow_up_the_map(sizes):
+    rng = np.random.default_rng(0)
+    x0, x1 = (rng.normal(size=(n, 4)) for n in sizes)
+    stretch = torch.linalg.eigvalsh(gaussian_map(*shrunk_covariances(sample_moments(x0), sample_moments(x1))))
+    assert stretch.min() > 0.1 and stretch.max() < 10
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (30, 30)])
+def test_domains_without_any_variance_map_by_the_identity(sizes):
+    x0, x1 = (np.full((n, 3), value) for n, value in zip(sizes, (1.0, 5.0)))
+    A = gaussian_map(*shrunk_covariances(sample_moments(x0), sample_moments(x1)))
+    torch.testing.assert_close(A, torch.eye(3, dtype=A.dtype))
+
+
+def test_many_rows_give_the_empirical_covariances(covariances):
+    rng = np.random.default_rng(0)
+    samples = [rng.multivariate_normal(np.zeros(3), C.numpy(), size=50_000) for C in covariances]
+    shrunk = shrunk_covariances(*(sample_moments(X) for X in samples))
+    for C, X in zip(shrunk, samples):
+        np.testing.assert_allclose(C, np.cov(X.T, bias=True), rtol=0.01, atol=0.01)
