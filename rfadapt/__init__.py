@@ -3,13 +3,12 @@
 from ._version import __version__
 from .base import BaseTransport
 from .compare import compare_transports
-from .couplings import DualCoupling, IndependentCoupling, OTCoupling, PairedCoupling
+from .couplings import IndependentCoupling, OTCoupling, PairedCoupling
 from .transport import RectifiedFlowTransport
 
 __all__ = [
     "compare_transports",
     "BaseTransport",
-    "DualCoupling",
     "IndependentCoupling",
     "OTCoupling",
     "PairedCoupling",

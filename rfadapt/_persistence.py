@@ -19,13 +19,20 @@ _FORMAT = "rfadapt transport"
 
 def write_model(path, tensors: dict, description: dict) -> None:
     """Write `tensors` and a JSON-serialisable `description`; either the whole file appears or nothing does."""
-    header = {"format": _FORMAT, "version": __version__, "description": json.dumps(description)}
+    header = {"format": _FORMAT, "version": __version__, "description": json.dumps(description, default=_plain)}
     arrays = {}
     for name, value in tensors.items():
         value = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
         arrays[name] = value.detach().cpu().contiguous().clone()
     with atomic_path(path) as temporary:
         save_file(arrays, temporary, metadata=header)
+
+
+def _plain(value):
+    """What JSON does not know by itself: the scalars of numpy."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"A model file holds tensors and plain values; got {type(value).__name__}.")
 
 
 def read_model(path) -> tuple[dict, dict]:

@@ -11,11 +11,14 @@ from functools import partial
 import torch
 
 from . import metrics
+from ._objectives import Regression, SemiDual
 from ._training import TrainingPlan, TrainingState, train
 from ._validation import make_generator
 from .couplings import PairedCoupling
 from .geometry import ScaledRows, TensorRows, fit_geometry
-from .velocity import AffineVelocity, FlowVelocity, shrunk_covariances
+from .schedules import SCHEDULES
+from .solvers import SOLVERS
+from .velocity import AffineVelocity, FlowVelocity, PotentialVelocity, shrunk_covariances
 
 # A sample smaller than this cannot spare rows, and without held-out rows nothing shows that learning helps.
 _MIN_ROWS_TO_HOLD_OUT = 20
@@ -24,6 +27,15 @@ _MEASURED_ROWS = 2048
 _WATCHED_ROWS = 512
 # Pairs from each end that a reflow round is trained on, at most.
 _REFLOW_ROWS = 65536
+# Held-out rows that the semi-dual is watched on, at most.
+_MAX_HELD_OUT = 8192
+# Ways to solve a flow, by the number of evaluations of the velocity, and the mean squared deviation (relative to
+# the spread of the result) up to which one is good enough.
+_CHEAPEST_FIRST = (
+    [("euler", 1), ("midpoint", 1), ("midpoint", 2), ("rk4", 1), ("midpoint", 3)]
+    + [("rk4", 2), ("rk4", 3), ("rk4", 4), ("rk4", 8), ("rk4", 16)]
+)
+_SOLVER_TOLERANCE = 2.5e-5
 
 
 class FlowFit:
@@ -43,25 +55,17 @@ class FlowFit:
         self._set_geometry(X0, X1)
         self._split(X0, X1)
         self.history = []
-        self.costs = None
 
     def _set_geometry(self, X0, X1):
         transport = self.transport
         if transport.warm_start and "velocity_" in vars(transport):
-            if len(transport.geometry_.scale) != X0.n_features:
-                raise ValueError(
-                    f"warm_start=True continues a fit on {len(transport.geometry_.scale)} features; got "
-                    f"{X0.n_features}. Call set_params(warm_start=False) to start anew."
-                )
-            self.geometry = transport.geometry_
-            self.base, self.learned = transport.velocity_.base, copy.deepcopy(transport.velocity_.learned)
+            self.geometry, self.velocity = transport.geometry_, copy.deepcopy(transport.velocity_)
+            self.covariances = None
             return
         self.geometry, moments0, moments1 = fit_geometry(X0, X1, transport.scaling)
-        self.base = None
-        if transport.base == "affine":
-            self.base = AffineVelocity(*shrunk_covariances(moments0, moments1), self.path).to(self.device)
-        n_rows = min(len(X0), len(X1))
-        self.learned = transport._make_velocity(X0.n_features, n_rows, self.generator).to(self.device)
+        self.covariances = shrunk_covariances(moments0, moments1)
+        base = AffineVelocity(*self.covariances, self.path).to(self.device) if transport.base == "affine" else None
+        self.velocity = FlowVelocity(base, None)
 
     def _split(self, X0, X1):
         n_held = [round(self.transport.validation_fraction * len(X)) for X in (X0, X1)]
@@ -86,94 +90,118 @@ class FlowFit:
 
     def run(self):
         """Train every round and publish the result."""
-        if not self.can_watch and self.transport.early_stopping and self.base is not None:
+        if not self.can_watch and self.transport.early_stopping and self.velocity.base is not None:
             self._record(0, n_iter=0, seconds=0.0)
         else:
             for reflow_round in range(1 + self.transport.n_reflow):
-                self._run_round(reflow_round)
-        self._publish(self.transport, self.learned)
+                start = time.perf_counter()
+                n_iter = self._run_round(reflow_round)
+                self._record(reflow_round, n_iter=n_iter, seconds=time.perf_counter() - start)
+        self._publish(self.transport, self.velocity)
 
     def _run_round(self, reflow_round):
-        start = time.perf_counter()
+        if self.transport._is_potential():
+            return self._fit_potential()
         coupling = self.transport._coupling() if reflow_round == 0 else PairedCoupling()
         train_rows, held_rows = (self.train0, self.train1), (self.held0, self.held1)
         if reflow_round > 0:
             train_rows = self._own_pairs(*train_rows)
             held_rows = self._own_pairs(*held_rows) if self.can_watch else held_rows
-        pairs = coupling.prepare(*train_rows, self.generator)
-        monitor = self._make_monitor(coupling, *held_rows) if self.can_watch else None
-        plan = self._plan()
-        # A field that comes from an earlier round or fit was frozen at its end.
-        self.learned.requires_grad_(True)
-        with _progress_bar(self.transport.verbose, plan.max_iter, reflow_round) as progress:
-            self.learned, n_iter = train(
-                self.learned,
-                self.base,
-                pairs,
-                self.path,
-                plan,
-                monitor=monitor,
-                generator=self.generator,
-                device=self.device,
-                on_check=partial(self._on_check, reflow_round, plan.max_iter),
-                progress=progress,
-            )
-        self._record(reflow_round, n_iter=n_iter, seconds=time.perf_counter() - start)
+        learned = self.velocity.learned
+        if learned is None:
+            n_rows = min(len(self.train0), len(self.train1))
+            learned = self.transport._make_velocity(len(self.geometry.scale), n_rows, self.generator).to(self.device)
+        base, half = self.velocity.base, self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        objective = Regression(
+            learned.requires_grad_(True),
+            base,
+            coupling.prepare(*train_rows, self.generator),
+            self.path,
+            batch_size=self.transport.batch_size,
+            generator=self.generator,
+            bfloat16=self.transport.precision == "bfloat16" or (self.transport.precision == "auto" and half),
+        )
+        loss = None
+        if self.can_watch:
+            n = min(4 * _MEASURED_ROWS, max(256, 4 * max(len(self.held0), len(self.held1))))
+            loss = objective.held_out(coupling.prepare(*held_rows, torch.Generator().manual_seed(0)), n)
+        rate = getattr(learned, "learning_rate", 1e-3)
+        # Before any step the field is the base alone, or what an earlier round has learned: training must beat it.
+        return self._train(objective, copy.deepcopy(learned), loss, rate, partial(FlowVelocity, base), reflow_round)
 
-    def _plan(self):
+    def _fit_potential(self):
+        n_rows = min(len(self.train0), len(self.train1))
+        if isinstance(self.velocity.learned, PotentialVelocity):
+            potential = self.velocity.learned.potential.requires_grad_(True)
+            start = copy.deepcopy(potential)
+        else:
+            potential = self.transport._make_potential(*self.covariances, n_rows, self.generator).to(self.device)
+            start = copy.deepcopy(potential).make_affine()
+        objective = SemiDual(
+            potential, self.train0, self.train1, batch_size=self.transport.batch_size, generator=self.generator
+        )
+        loss = None
+        if self.can_watch:
+            loss = objective.held_out(_some(self.held0, _MAX_HELD_OUT), _some(self.held1, _MAX_HELD_OUT))
+        return self._train(objective, start, loss, potential.learning_rate, _potential_flow, 0)
+
+    def _train(self, objective, start, held_out_loss, learning_rate, as_velocity, reflow_round):
+        """Run the training loop; `as_velocity` makes the flow's velocity of a model."""
         transport = self.transport
-        rate = transport.learning_rate
-        if rate == "auto":
-            rate = getattr(self.learned, "learning_rate", 1e-3)
-        half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return TrainingPlan(
+        plan = TrainingPlan(
             max_iter=transport.max_iter,
-            batch_size=transport.batch_size,
-            learning_rate=rate,
+            learning_rate=learning_rate if transport.learning_rate == "auto" else transport.learning_rate,
             n_iter_no_change=transport.n_iter_no_change,
             tol=transport.tol,
             early_stopping=transport.early_stopping and self.can_watch,
-            bfloat16=transport.precision == "bfloat16" or (transport.precision == "auto" and half),
         )
+        on_check = partial(self._on_check, as_velocity, reflow_round)
+        with _progress_bar(transport.verbose, plan.max_iter, reflow_round) as progress:
+            model, n_iter = train(
+                objective,
+                plan,
+                start=start,
+                monitor=None if held_out_loss is None else self._make_monitor(held_out_loss, as_velocity),
+                on_check=on_check,
+                progress=progress,
+            )
+        self.velocity = as_velocity(model)
+        return n_iter
 
-    def _make_monitor(self, coupling, held0, held1):
-        """A function from a learned field to (loss on fixed held-out pairs, energy distance when moved)."""
-        generator = torch.Generator().manual_seed(0)
-        pairs = coupling.prepare(held0, held1, generator)
-        n = min(4 * _MEASURED_ROWS, max(256, 4 * max(len(held0), len(held1))))
-        x0, x1 = pairs.sample(n, generator)
-        t = ((torch.arange(n) + 0.5) / n).to(self.device)
-        x_t, dx_t = self.path.sample(x0, x1, t)
-        target = dx_t if self.base is None else dx_t - self.base(x_t, t)
+    def _make_monitor(self, held_out_loss, as_velocity):
+        """A function from a model to (its held-out loss, energy distance of the held-out rows it moves)."""
         start, end = _some(self.held0, _WATCHED_ROWS), _some(self.held1, _WATCHED_ROWS)
 
         @torch.no_grad()
-        def monitor(learned):
-            loss = (learned(x_t, t) - target).square().sum(1).mean().item()
-            moved = self._solve(FlowVelocity(self.base, learned), start)
-            return loss, metrics.energy_distance(moved, end)
+        def monitor(model):
+            moved = self._solve(as_velocity(model), start)
+            return held_out_loss(model), metrics.energy_distance(moved, end)
 
         return monitor
 
     @torch.no_grad()
     def _own_pairs(self, rows0, rows1):
         """Pairs that the flow makes: forwards from domain 0 and backwards from domain 1, in equal parts."""
-        velocity = FlowVelocity(self.base, self.learned)
+        velocity = self.velocity
         x0, x1 = _some(rows0, _REFLOW_ROWS), _some(rows1, _REFLOW_ROWS)
         image = torch.cat([self._solve(velocity, x) for x in x0.split(4096)])
         origin = torch.cat([self._solve(velocity, x, backwards=True) for x in x1.split(4096)])
         return TensorRows(torch.cat([x0, origin])), TensorRows(torch.cat([image, x1]))
 
     def _solve(self, velocity, x, backwards=False):
-        grid = self.transport._grid()
-        return self.transport._solver().solve(velocity, x, grid.flip(0) if backwards else grid)
+        if isinstance(velocity.learned, PotentialVelocity):
+            solver, grid = SOLVERS["euler"](), SCHEDULES["uniform"](1)  # exact along straight lines
+        else:
+            solver, grid = SOLVERS["rk4"](), SCHEDULES["uniform"](4)
+        return solver.solve(velocity, x, grid.flip(0) if backwards else grid)
 
-    def _on_check(self, reflow_round, max_iter, iteration, loss, validation_loss, energy, learned):
+    def _on_check(self, as_velocity, reflow_round, iteration, loss, validation_loss, energy, model):
         def snapshot():
             transport = copy.copy(self.transport)
-            self._publish(transport, copy.deepcopy(learned))
+            self._publish(transport, as_velocity(copy.deepcopy(model)))
             return transport
 
+        max_iter = self.transport.max_iter
         state = TrainingState(reflow_round, iteration, max_iter, loss, validation_loss, energy, snapshot)
         # Every callback is shown the state, also when an earlier one has asked to stop.
         return any([callback(state) for callback in self.transport.callbacks or ()])
@@ -183,9 +211,9 @@ class FlowFit:
         """Measure the flow of this round; held-out rows where there are any."""
         rows0, rows1 = (self.held0, self.held1) if self.can_watch else (self.train0, self.train1)
         x, target = _some(rows0, _MEASURED_ROWS), _some(rows1, _MEASURED_ROWS)
-        velocity = FlowVelocity(self.base, self.learned)
-        grid = self.transport._grid()
-        states = torch.stack(list(self.transport._solver().states(velocity, x, grid)))
+        velocity = self.velocity
+        grid = SCHEDULES["uniform"](4)
+        states = torch.stack(list(SOLVERS["rk4"]().states(velocity, x, grid)))
         moved, unit = states[-1], target.square().sum(1).mean().clamp_min(1e-30)
         one_step = x + velocity(x, torch.zeros(len(x), device=x.device))
         scale = self.geometry.scale.to(x)
@@ -205,11 +233,28 @@ class FlowFit:
             _warn_if_cost_rose(self.history[-1], record)
         self.history.append(record)
 
-    def _publish(self, transport, learned):
+    def _publish(self, transport, velocity):
         transport.geometry_ = self.geometry
-        transport.velocity_ = FlowVelocity(self.base, learned).eval().requires_grad_(False)
+        transport.velocity_ = velocity.eval().requires_grad_(False)
         transport.history_ = list(self.history)
         transport.n_iter_ = sum(record["n_iter"] for record in self.history)
+        transport.solver_, transport.n_steps_ = self._cheapest_solver(transport.velocity_)
+
+    @torch.no_grad()
+    def _cheapest_solver(self, velocity):
+        """The solver and number of steps of the fewest evaluations that still end where many steps end."""
+        x = _some(self.held0 if self.can_watch else self.train0, _WATCHED_ROWS)
+        exact = SOLVERS["rk4"]().solve(velocity, x, SCHEDULES["uniform"](16))
+        unit = exact.square().sum(1).mean().clamp_min(1e-30)
+        for name, n_steps in _CHEAPEST_FIRST:
+            end = SOLVERS[name]().solve(velocity, x, SCHEDULES["uniform"](n_steps))
+            if (end - exact).square().sum(1).mean() <= _SOLVER_TOLERANCE * unit:
+                break
+        return name, n_steps
+
+
+def _potential_flow(potential):
+    return FlowVelocity(None, PotentialVelocity(potential))
 
 
 def resolve_device(device):

@@ -1,4 +1,4 @@
-"""The regression: one loop that fits a velocity field to the velocities of the pairs."""
+"""The one training loop: it takes an objective, of regression or of the semi-dual, and ends with the best weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -14,17 +15,33 @@ from ._optimisation import Average, LearningRate
 _CHECK_EVERY = 100
 
 
+class Objective(Protocol):
+    """What is minimised, and with respect to what."""
+
+    #: The module that is trained, in place.
+    model: torch.nn.Module
+    #: How often training may go back to the best weights with half the step size after it has diverged.
+    max_restarts: int
+
+    def parameter_groups(self) -> list[dict]:
+        """Groups for the optimiser; `relative_rate` multiplies the step size of a group."""
+
+    def set_gradients(self) -> torch.Tensor:
+        """Draw a batch, set every parameter's `grad`, and return the loss (without waiting for the device)."""
+
+    def restart(self) -> None:
+        """Forget whatever was remembered of the weights that training now leaves."""
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """How long and how fast to train; see the parameters of RectifiedFlowTransport of the same names."""
 
     max_iter: int
-    batch_size: int
     learning_rate: float
     n_iter_no_change: int
     tol: float
     early_stopping: bool
-    bfloat16: bool
 
 
 @dataclass(frozen=True)
@@ -40,8 +57,8 @@ class TrainingState:
     loss : float
         Mean training loss since the last check.
     validation_loss, energy_distance : float
-        Loss on held-out pairs, and energy distance of the held-out source rows, moved, to the held-out target
-        rows; NaN without a held-out split.
+        The objective on held-out rows, and the energy distance of the held-out source rows, moved, to the
+        held-out target rows; NaN without a held-out split.
     snapshot : callable
         snapshot() is a fitted transport with the weights of this moment, for example to save it.
     """
@@ -55,78 +72,73 @@ class TrainingState:
     snapshot: Callable
 
 
-def train(velocity, base, pairs, path, plan, *, monitor, generator, device, on_check, progress):
-    """Fit `velocity` so that base + velocity is the mean velocity of the pairs where they pass,
-
-        min_v  E || dx_t - base(x_t, t) - v(x_t, t) ||^2,   t uniform on [0, 1].
+def train(objective: Objective, plan: TrainingPlan, *, start, monitor, on_check, progress):
+    """Minimise an objective by Adam, with averaged weights, held-out checks and early stopping.
 
     Parameters
     ----------
-    velocity : nn.Module
-        Trained in place; not what is returned.
-    base : callable or None
-        Fixed part of the field.
-    pairs : object with `sample(n, generator) -> (x0, x1)`
-    path : Path
+    objective : Objective
     plan : TrainingPlan
+    start : nn.Module
+        The model to beat: it is returned if no check finds a lower held-out loss.
     monitor : callable or None
-        monitor(velocity) -> (validation loss, energy distance), lower is better for both.
-    generator : torch.Generator
-        Source of all draws, on the CPU.
-    device : torch.device
+        monitor(model) -> (validation loss, energy distance), lower is better for both.
     on_check : callable
-        on_check(iteration, loss, validation_loss, energy_distance, averaged velocity) -> True to stop.
+        on_check(iteration, loss, validation_loss, energy_distance, averaged model) -> True to stop.
     progress : callable
         progress(n_steps, loss) is told of the steps done.
 
     Returns
     -------
-    velocity : nn.Module
+    model : nn.Module
         The averaged weights at the check with the lowest validation loss (the last ones without a monitor).
     n_iter : int
         Optimiser steps taken.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is not finite and the objective allows no further restart.
     """
-    optimizer = torch.optim.Adam(velocity.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99))
-    rate = LearningRate(plan.learning_rate, plan.max_iter)
-    averaged = copy.deepcopy(velocity).requires_grad_(False)
-    average = Average(velocity.parameters(), list(averaged.parameters()), plan.max_iter)
-    best = _Best(averaged, monitor, plan)
-    velocity.train()
-    iteration, total, since = 0, torch.zeros((), device=device), 0
+    model, rate = objective.model, LearningRate(plan.learning_rate, plan.max_iter)
+    averaged = copy.deepcopy(model).requires_grad_(False)
+    best = _Best(start, monitor, plan)
+    optimizer, average = _optimizer(objective), Average(model.parameters(), list(averaged.parameters()), plan.max_iter)
+    model.train()
+    iteration, restarts, losses = 0, 0, []
     while iteration < rate.last:
         for group in optimizer.param_groups:
-            group["lr"] = rate(iteration)
-        x0, x1 = pairs.sample(plan.batch_size, generator)
-        t = _stratified_times(len(x0), generator).to(device, non_blocking=True)
-        x_t, dx_t = path.sample(x0, x1, t)
-        with torch.no_grad():
-            target = dx_t if base is None else dx_t - base(x_t, t)
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bfloat16):
-            loss = (velocity(x_t, t).float() - target).square().sum(1).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(velocity.parameters(), 10.0 * math.sqrt(x0.shape[1]))
+            group["lr"] = rate(iteration) * group["relative_rate"]
+        losses.append(objective.set_gradients())
         optimizer.step()
         average.update(iteration)
-        iteration, total, since = iteration + 1, total + loss.detach(), since + 1
-        if iteration % _CHECK_EVERY == 0 or iteration == rate.last:
-            mean_loss = (total / since).item()
-            progress(since, mean_loss)
-            _check_finite(mean_loss, iteration)
-            for mine, theirs in zip(averaged.buffers(), velocity.buffers()):
-                mine.copy_(theirs)
-            validation_loss, energy = best.check(averaged)
-            if on_check(iteration, mean_loss, validation_loss, energy, averaged):
-                break
-            if plan.early_stopping and best.stalled:
-                rate.stop_soon(iteration)
-            total, since = torch.zeros((), device=device), 0
-    return best.velocity, iteration
+        iteration += 1
+        if iteration % _CHECK_EVERY and iteration != rate.last:
+            continue
+        loss = torch.stack(losses).mean().item()
+        progress(len(losses), loss)
+        losses = []
+        if not math.isfinite(loss):
+            restarts += 1
+            if restarts > objective.max_restarts:
+                raise FloatingPointError(_not_finite(loss, iteration))
+            for module in (model, averaged):
+                module.load_state_dict(best.model.state_dict())
+            objective.restart()
+            optimizer, rate.peak = _optimizer(objective), rate.peak / 2
+            continue
+        for mine, theirs in zip(averaged.buffers(), model.buffers()):
+            mine.copy_(theirs)
+        validation_loss, energy = best.check(averaged)
+        if on_check(iteration, loss, validation_loss, energy, averaged):
+            break
+        if plan.early_stopping and best.stalled:
+            rate.stop_soon(iteration)
+    return best.model, iteration
 
 
-def _stratified_times(n, generator):
-    """Times that cover [0, 1] evenly in every batch: less noise than independent draws, the same mean."""
-    return (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+def _optimizer(objective):
+    return torch.optim.Adam(objective.parameter_groups(), lr=0.0, betas=(0.9, 0.99))
 
 
 class _Best:
@@ -136,22 +148,21 @@ class _Best:
     is not watched: near the end it changes by less than its noise while the moved sample still improves.
     """
 
-    def __init__(self, velocity, monitor, plan):
-        self.monitor, self.plan = monitor, plan
-        self.velocity = velocity
-        self.lowest_loss = self.lowest_energy = math.inf
+    def __init__(self, start, monitor, plan):
+        self.monitor, self.plan, self.model = monitor, plan, start
+        self.lowest_loss, self.lowest_energy = (math.inf, math.inf) if monitor is None else monitor(start)
         self.checks_without_change = 0
-        if monitor is not None:
-            self.check(velocity)  # before any step the field is the base alone: training must beat it
 
-    def check(self, velocity):
+    def check(self, model):
         if self.monitor is None:
+            self.model = model
             return math.nan, math.nan
-        loss, energy = self.monitor(velocity)
-        improved = loss < self.lowest_loss * (1 - self.plan.tol) or energy < self.lowest_energy - self.plan.tol
+        loss, energy = self.monitor(model)
+        tol = self.plan.tol
+        improved = loss < self.lowest_loss - tol * abs(self.lowest_loss) or energy < self.lowest_energy - tol
         self.checks_without_change = 0 if improved else self.checks_without_change + 1
         if loss <= self.lowest_loss:
-            self.velocity, self.lowest_loss = copy.deepcopy(velocity), loss
+            self.model, self.lowest_loss = copy.deepcopy(model), loss
         self.lowest_energy = min(self.lowest_energy, energy)
         return loss, energy
 
@@ -160,10 +171,8 @@ class _Best:
         return self.checks_without_change >= self.plan.n_iter_no_change
 
 
-def _check_finite(loss, iteration):
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"The training loss became {loss} within the first {iteration} steps. Lower learning_rate, or look at "
-            "the scale of the data: with scaling=None values far from 1 do this."
-        )
-
+def _not_finite(loss, iteration):
+    return (
+        f"The training loss became {loss} within the first {iteration} steps. Lower learning_rate, or look at the "
+        "scale of the data: with scaling=None values far from 1 do this."
+    )

@@ -106,7 +106,10 @@ def _check_dimensions(X, name, n_features, like):
         raise ValueError(f"{name} is missing: a transport is fitted on two data sets, fit(X0, X1); got None.")
     if shape is None and not hasattr(X, "__array__") and not hasattr(X, "__len__"):
         raise TypeError(f"{name} must be an array of shape (n_samples, n_features); got {type(X).__name__}.")
-    shape = tuple(np.shape(X)) if shape is None else tuple(shape)
+    try:
+        shape = np.asarray(X).shape if shape is None else tuple(shape)
+    except ValueError as error:
+        raise ValueError(f"{name} must have rows of one length. {error}") from error
     if len(shape) == 2:
         return
     width = n_features if n_features is not None else "n_features"

@@ -26,6 +26,12 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
     #: Whether the map has an inverse; `InvertibleTransport` says yes.
     invertible = False
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
     def fit(self, X0, X1, *, y0=None, y1=None):
         """Learn the map from the sample `X0` of domain 0 to the sample `X1` of domain 1.
 
@@ -127,7 +133,7 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         _persistence.write_model(path, tensors, description)
 
     @classmethod
-    def load(cls, path, **params):
+    def load(cls, path, /, **params):
         """Read a transport that `save` wrote.
 
         Parameters

@@ -30,7 +30,7 @@ def main(argv=None) -> int:
     """
     args = _parser().parse_args(argv)
     with warnings.catch_warnings():
-        warnings.showwarning = _print_warning
+        warnings.showwarning = _WarningPrinter()
         try:
             args.run(args)
         except KeyboardInterrupt:
@@ -87,8 +87,8 @@ def _parser():
 
 
 def _add_samples(parser):
-    parser.add_argument("source", metavar="SOURCE", help=_DATA)
-    parser.add_argument("target", metavar="TARGET", help="another, with the same columns")
+    parser.add_argument("source", metavar="SOURCE", help=_DATA + "; X0 in messages")
+    parser.add_argument("target", metavar="TARGET", help="another, with the same columns; X1 in messages")
     _add_drop(parser)
 
 
@@ -143,6 +143,8 @@ def _compare(args):
             standardise=args.scaling in (None, "feature"), random_state=args.seed,
         )  # fmt: skip
         report.write(temporary)
+    if table["error"].isna().all():
+        table = table.drop(columns="error")
     _print_table(f"{args.source} → {args.target}", table.T)
     print(f"\nThe report is in {args.output}")
 
@@ -215,5 +217,14 @@ def _one_line(error) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _print_warning(message, category, filename, lineno, file=None, line=None):
-    print(f"rfadapt: warning: {_one_line(message)}", file=sys.stderr)
+class _WarningPrinter:
+    """Prints every warning on one line, and once, though each chunk of a large input may raise it again."""
+
+    def __init__(self):
+        self.printed = set()
+
+    def __call__(self, message, category, filename, lineno, file=None, line=None):
+        text = _one_line(message)
+        if text not in self.printed:
+            self.printed.add(text)
+            print(f"rfadapt: warning: {text}", file=sys.stderr)

@@ -9,8 +9,24 @@ from ._validation import check_two_samples
 from .compare import compare_transports
 from .report import Report, add_transport
 
-_LOWER = ("energy_distance", "sliced_wasserstein", "domain_auc")
-_SETUP = ("fit_seconds", "transform_seconds", "peak_memory_mb", "error")
+# Columns of the two tables, and their headings.
+_ARRIVAL = {
+    "accuracy": "accuracy",
+    "energy_distance": "energy distance",
+    "sliced_wasserstein": "sliced Wasserstein",
+    "domain_auc": "domain AUC",
+}
+_WAY = {
+    "transport_cost": "transport cost",
+    "round_trip_error": "round trip error",
+    "straightness": "straightness",
+    "one_step_error": "one-step error",
+    "fit_seconds": "fit, s",
+    "transform_seconds": "transform, s",
+    "peak_memory_mb": "peak memory, MB",
+    "error": "what went wrong",
+}
+_PERFECT = "a perfect transport"
 
 
 def report_comparison(transports, X0, X1, *, y0=None, y1=None, names, standardise=True, random_state=None):
@@ -52,26 +68,36 @@ def report_comparison(transports, X0, X1, *, y0=None, y1=None, names, standardis
         "Every transport was fitted on the same part of the rows and measured on the others.",
     )
     report.heading("Where the rows arrive")
-    where = table.drop(columns=list(_SETUP))
+    arrival = table.reindex(columns=list(_ARRIVAL)).dropna(axis="columns", how="all")
+    arrival.loc[_PERFECT] = {
+        "energy_distance": table["energy_distance_floor"].iloc[0],
+        "sliced_wasserstein": table["sliced_wasserstein_floor"].iloc[0],
+        "domain_auc": 0.5,
+    }
     report.table(
-        where.rename(columns=_spaced),
+        arrival.rename(columns=_ARRIVAL),
         "Moved rows of the source against rows of the target, over rows that no transport has seen",
-        lower=[_spaced(name) for name in _LOWER],
-        higher=["accuracy"] if "accuracy" in where else [],
+        higher=["accuracy"] if "accuracy" in arrival else [],
+        lower=[_ARRIVAL[name] for name in arrival if name != "accuracy"],
+        reference=[_PERFECT],
         formats={"accuracy": ".1%"},
     )
     report.note(
-        "A floor is what a perfect transport would get: the same distance between two samples of the target. "
-        "Domain AUC is how well a classifier tells moved rows from the target's (0.5: not at all). Transport "
-        "cost is the mean squared distance moved. Round trip and one-step error (a single Euler step instead of "
-        "the solver's) are relative to the spread of the data; straightness is 0 for straight paths."
-        + (" Accuracy: a classifier trained on moved source rows, scored on the target." * ("accuracy" in where))
+        "The last row is the noise floor: the same distances between two samples of the target. Domain AUC is how "
+        "well a classifier tells moved rows from the target's; at 0.5 it cannot."
+        + (" Accuracy is that of a classifier trained on moved source rows." if "accuracy" in arrival else "")
     )
-    report.heading("What it takes")
+    report.heading("How they get there")
+    way = table.reindex(columns=list(_WAY)).dropna(axis="columns", how="all")
     report.table(
-        table[list(_SETUP)].rename(columns=_spaced),
-        "Time and memory",
-        formats={"fit seconds": ".2f", "transform seconds": ".3f", "peak memory mb": ".0f"},
+        way.rename(columns=_WAY),
+        "Paths, time and memory",
+        formats={"fit, s": ".2f", "transform, s": ".3f", "peak memory, MB": ".0f"},
+    )
+    report.note(
+        "Transport cost is the mean squared distance moved. Round trip (there and back) and one-step error (a "
+        "single Euler step in place of the solver's) are relative to the spread of the data; straightness is 0 "
+        "for straight paths."
     )
     name = "flow" if "flow" in transports else str(table["energy_distance"].idxmin(skipna=True))
     if not isinstance(table.loc[name, "error"], str):
@@ -79,7 +105,3 @@ def report_comparison(transports, X0, X1, *, y0=None, y1=None, names, standardis
         transport = clone(transports[name]).fit(X0, X1, y0=y0)
         add_transport(report, transport, X0, X1, names)
     return report, table
-
-
-def _spaced(name) -> str:
-    return name.replace("_", " ")

@@ -15,6 +15,7 @@ from ._validation import Samples, check_samples
 SOURCE, MOVED, TARGET = "#d1632a", "#2f6fb3", "#9aa3ad"
 
 _DOMAIN_NAMES = ("domain 0", "domain 1")
+_LABEL = {"ha": "center", "bbox": {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}}
 
 
 class TransportDisplay:
@@ -45,7 +46,7 @@ class TransportDisplay:
     >>> data = make_gaussian_shift(200, 5, random_state=0)
     >>> transport = AffineTransport().fit(data.X0, data.X1)
     >>> display = TransportDisplay.from_estimator(transport, data.X0, data.X1)
-    >>> [axes.get_title() for axes in display.axes_]
+    >>> [axes.get_title(loc="left") for axes in display.axes_]
     ['before', 'after']
     """
 
@@ -104,8 +105,8 @@ class TransportDisplay:
         for axis, (title, moved, label, colour) in zip(axes, panels):
             self._draw(axis, moved, label, colour)
             axis.set_title(title, loc="left")
-            axis.legend(loc="upper right", frameon=False, markerscale=2, handletextpad=0.3)
             _tidy(axis)
+            _legend(axis)
         everything = np.concatenate([self.before, self.after, self.target])
         for axis in axes:
             _same_limits(axis, everything)
@@ -212,8 +213,8 @@ class TrajectoryDisplay:
         axis.autoscale_view()
         axis.set_xlabel("time t" if over_time else self.axis_names[0])
         axis.set_ylabel(self.axis_names[0] if over_time else self.axis_names[1])
-        axis.legend(loc="upper right", frameon=False, markerscale=1.5, handletextpad=0.3)
         _tidy(axis)
+        _legend(axis)
         if not over_time:
             axis.set_aspect("equal", adjustable="datalim")
         self.ax_, self.figure_ = axis, axis.figure
@@ -285,7 +286,8 @@ class HistoryDisplay:
         for axis, values, title in zip(axes, (self.transport_cost, self.straightness), titles):
             axis.plot(self.rounds, values, "o-", color=MOVED, clip_on=False)
             for x, y in zip(self.rounds, values):
-                axis.annotate(f"{y:.3g}", (x, y), xytext=(0, 7), textcoords="offset points", ha="center")
+                text = f"{y:.0f}" if abs(y) >= 1000 else f"{y:.3g}"
+                axis.annotate(text, (x, y), xytext=(0, 9), textcoords="offset points", **_LABEL)
             axis.set_title(title, loc="left")
             axis.set_xticks(self.rounds, ["first fit", *(f"reflow {k}" for k in self.rounds[1:])])
             axis.set_xlim(self.rounds[0] - 0.5, self.rounds[-1] + 0.5)
@@ -330,6 +332,14 @@ def _same_limits(axis, points):
     axis.set_xlim(low[0] - margin[0], high[0] + margin[0])
     if points.shape[1] == 2:
         axis.set_ylim(low[1] - margin[1], high[1] + margin[1])
+
+
+def _legend(axis):
+    """Above the picture, where it covers nothing."""
+    axis.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, markerscale=2, handletextpad=0.3,
+        columnspacing=1.2, borderaxespad=0.2,
+    )  # fmt: skip
 
 
 def _tidy(axis):

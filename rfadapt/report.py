@@ -37,8 +37,8 @@ td.text { text-align: left; white-space: normal; min-width: 14rem; }
 td.best { font-weight: 700; color: var(--accent); }
 figure { margin: 1.4rem 0; }
 figure img { max-width: 100%; height: auto; display: block; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1.2rem;
-            margin: 1.2rem 0; }
+.pictures { display: grid; gap: 1.4rem 1.2rem; margin: 1.2rem 0;
+            grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); }
 .pictures figure { margin: 0; }
 .pictures img { width: 100%; border-radius: 3px; margin-bottom: .35rem; }
 footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
@@ -46,6 +46,9 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
 @media print { body { padding: 0; max-width: none; } h2 { break-after: avoid; }
                figure, table { break-inside: avoid; } }
 """
+
+#: How numbers are shown in tables.
+_DIGITS = ".3g"
 
 
 class Report:
@@ -84,7 +87,7 @@ class Report:
         """Add a paragraph."""
         self._parts.append(f"<p>{escape(text)}</p>")
 
-    def table(self, frame, caption, *, lower=(), higher=(), formats=None):
+    def table(self, frame, caption, *, lower=(), higher=(), reference=(), formats=None):
         """Add a table.
 
         Parameters
@@ -95,19 +98,22 @@ class Report:
             What the table shows.
         lower, higher : sequence of str
             Columns whose least or greatest value is emphasised.
+        reference : sequence of str
+            Rows that are there to compare with, and are never emphasised.
         formats : dict of str to str, optional
             Format specification of a column's numbers, such as ``{"accuracy": ".1%"}``; else three digits.
         """
         formats = formats or {}
-        best = {name: frame[name].min() for name in lower} | {name: frame[name].max() for name in higher}
+        rivals = frame.drop(index=list(reference))
+        best = {name: rivals[name].min() for name in lower} | {name: rivals[name].max() for name in higher}
         head = "".join(f"<th scope='col'>{escape(str(name))}</th>" for name in ("", *frame.columns))
         rows = []
         for label, row in frame.iterrows():
             cells = []
             for name, value in row.items():
-                text, kind = _cell(value, formats.get(name, ".3g"))
+                text, kind = _cell(value, formats.get(name, _DIGITS))
                 # What reads the same is equally good.
-                if kind is None and name in best and text == _cell(best[name], formats.get(name, ".3g"))[0]:
+                if label not in reference and name in best and text == _cell(best[name], formats.get(name, _DIGITS))[0]:
                     kind = "best"
                 cells.append(f"<td{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}>{escape(text)}</td>")
             rows.append(f"<tr><th scope='row'>{escape(str(label))}</th>{''.join(cells)}</tr>")
@@ -120,7 +126,7 @@ class Report:
         """Add small print below a table or figure."""
         self._parts.append(f'<p class="note">{escape(text)}</p>')
 
-    def figure(self, draw, caption, *, n_panels=1, height=4.0):
+    def figure(self, draw, caption, *, n_panels=1, width=4.8, height=4.0):
         """Add a matplotlib figure.
 
         Parameters
@@ -130,19 +136,19 @@ class Report:
         caption : str
             What it shows.
         n_panels : int, default=1
-        height : float, default=4.0
-            In inches; each panel is 4.8 wide.
+        width, height : float, default=4.8, 4.0
+            Of each panel, in inches.
         """
         from matplotlib.figure import Figure
 
         # A Figure without pyplot: no global state, and no window where there is a screen.
-        figure = Figure(figsize=(4.8 * n_panels, height), layout="constrained")
+        figure = Figure(figsize=(width * n_panels, height), layout="constrained")
         draw(list(figure.subplots(1, n_panels, squeeze=False)[0]))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=144)
-        width = round(96 * 4.8 * n_panels)
+        style = f"width: {96 * width * n_panels:.0f}px"
         self._parts.append(
-            f'<figure><img src="{_data_uri(buffer, "png")}" width="{width}" alt="{escape(caption)}">'
+            f'<figure><img src="{_data_uri(buffer, "png")}" style="{style}" alt="{escape(caption)}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
@@ -198,13 +204,15 @@ def add_transport(report, transport, X0, X1, domain_names) -> None:
         Rows to show, best not those of the fit.
     domain_names : (str, str)
     """
+    import pandas as pd
+
     from .plotting import HistoryDisplay, TrajectoryDisplay, TransportDisplay
     from .transport import RectifiedFlowTransport
 
     source, target = domain_names
     report.figure(
         lambda axes: TransportDisplay.from_estimator(transport, X0, X1, domain_names=domain_names, ax=axes),
-        f"{source} and {target} before and after the transport, in the two principal components of {target}.",
+        f"Before and after the transport: {source} and {target}, in the two principal components of {target}.",
         n_panels=2,
     )
     if not isinstance(transport, RectifiedFlowTransport):
@@ -212,13 +220,27 @@ def add_transport(report, transport, X0, X1, domain_names) -> None:
     report.figure(
         lambda axes: TrajectoryDisplay.from_estimator(transport, X0, ax=axes[0]),
         f"Paths of the flow from {source} to {target}, in the two principal components of their ends.",
+        width=6.0,
     )
-    report.figure(
-        lambda axes: HistoryDisplay.from_estimator(transport, ax=axes),
-        "Per round of reflow: transport cost (mean squared displacement) and straightness of the paths.",
-        n_panels=2,
-        height=3.0,
+    history = pd.DataFrame(transport.history_).set_index("round")
+    history.index = ["first fit", *(f"reflow {k}" for k in history.index[1:])]
+    names = {"transport_cost": "transport cost", "straightness": "straightness",
+             "one_step_error": "one-step error", "energy_distance": "energy distance",
+             "n_iter": "optimiser steps", "seconds": "seconds"}  # fmt: skip
+    report.table(
+        history[list(names)].rename(columns=names), "The flow, round by round", formats={"seconds": ".1f"}
     )
+    report.note(
+        "Transport cost is the mean squared displacement. Straightness is 0 for straight paths, which a single "
+        "Euler step follows without error."
+    )
+    if len(history) > 1:
+        report.figure(
+            lambda axes: HistoryDisplay.from_estimator(transport, ax=axes),
+            "Transport cost and straightness after the first fit and after each round of reflow.",
+            n_panels=2,
+            height=3.0,
+        )
 
 
 def _cell(value, form):
@@ -227,8 +249,8 @@ def _cell(value, form):
         return "–", None
     if isinstance(value, str):
         return value, "text" if value else None
-    if isinstance(value, numbers.Integral):
-        return str(value), None
+    if isinstance(value, numbers.Integral) or (value == round(value) and form == _DIGITS and abs(value) < 1e7):
+        return f"{value:.0f}", None
     text = f"{value:{form}}"
     # Three digits of a large number would read as 1.23e+03.
     return (f"{value:.0f}" if "e+" in text and abs(value) < 1e7 else text).replace("-", "−", 1), None

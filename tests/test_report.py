@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rfadapt import RectifiedFlowTransport
+from rfadapt.baselines import AffineTransport
 from rfadapt.report import Report, add_transport
 
 NASTY = "<script>alert('&\"')</script>"
@@ -110,6 +112,12 @@ def test_table_numbers_and_emphasis():
     assert best == [["0.123"], ["0.123"], ["75.0%"], []]
 
 
+def test_reference_rows_are_not_emphasised():
+    report = Report("t", "l")
+    report.table(pd.DataFrame({"loss": [2.0, 1.0]}, index=["a", "floor"]), "c", lower=["loss"], reference=["floor"])
+    assert re.findall(r"<td([^>]*)>", report.html()) == [' class="best"', ""]
+
+
 def test_write_is_atomic(tmp_path):
     report = Report("Grüße", "→")
     path = tmp_path / "report.html"
@@ -120,14 +128,19 @@ def test_write_is_atomic(tmp_path):
         report.write(tmp_path / "no" / "report.html")
 
 
-@pytest.mark.parametrize(("name", "n_figures"), [("affine", 1), ("flow", 3)])
-def test_pictures_of_a_transport(name, n_figures):
-    from rfadapt.baselines import BASELINES
-    from rfadapt.transport import RectifiedFlowTransport
-
+@pytest.mark.parametrize(
+    ("transport", "n_figures", "rounds"),
+    [
+        (AffineTransport(), 1, []),
+        (RectifiedFlowTransport(max_iter=10, random_state=0), 2, ["first fit"]),
+        (RectifiedFlowTransport(n_reflow=1, max_iter=10, random_state=0), 3, ["first fit", "reflow 1"]),
+    ],
+    ids=["affine", "flow", "reflow"],
+)
+def test_pictures_of_a_transport(transport, n_figures, rounds):
     X0, X1 = np.random.default_rng(0).normal(size=(2, 50, 3))
-    transport = RectifiedFlowTransport(max_iter=10, random_state=0) if name == "flow" else BASELINES[name]()
     report = Report("a", "b")
     add_transport(report, transport.fit(X0, X1), X0, X1, ("here & now", "there"))
     assert len(Page(report.html()).sources()) == n_figures
     assert "here &amp; now" in report.html()
+    assert re.findall(r"<th scope='row'>([^<]*)</th>", report.html()) == rounds

@@ -129,7 +129,7 @@ def test_flow_velocity_adds_the_learned_field_to_the_base(perturbed, covariances
     torch.testing.assert_close(FlowVelocity(None, field)(x, t), field(x, t))
 
 
-@pytest.mark.parametrize("n_rows", [1, 2, 5, 20, 60])
+@pytest.mark.parametrize("n_rows", [5, 20, 60])
 def test_few_rows_of_one_distribution_give_nearly_the_identity(n_rows):
     rng = np.random.default_rng(n_rows)
     x0, x1 = rng.normal(size=(2, n_rows, 20))
@@ -141,7 +141,7 @@ def test_few_rows_of_one_distribution_give_nearly_the_identity(n_rows):
         assert torch.linalg.matrix_norm(raw - torch.eye(20, dtype=A.dtype), 2) > 0.6
 
 
-@pytest.mark.parametrize("sizes", [(1, 200), (200, 1), (2, 200), (200, 2)])
+@pytest.mark.parametrize("sizes", [(1, 200), (200, 1), (2, 200), (200, 2), (2, 2)])
 def test_a_sample_too_small_to_have_a_covariance_does_not_blow_up_the_map(sizes):
     rng = np.random.default_rng(0)
     x0, x1 = (rng.normal(size=(n, 4)) for n in sizes)

@@ -4,10 +4,12 @@ Their regularisation parameters are in units of the data, so that the defaults f
 squared distances divided by their median, and ridges are shares of the features' variances.
 """
 
-from .entropic import ClassRegularizedSinkhornTransport, SinkhornTransport, UnbalancedSinkhornTransport
+from .class_regularized import ClassRegularizedSinkhornTransport
 from .kernel import KernelMappingTransport
 from .linear import AffineTransport, CoralTransport, IdentityTransport
 from .plan import EMDTransport
+from .sinkhorn import SinkhornTransport
+from .unbalanced import UnbalancedSinkhornTransport
 
 __all__ = [
     "BASELINES",

@@ -55,22 +55,19 @@ class _LinearTransport(InvertibleTransport):
         (mean0, cov0), (mean1, cov1) = _moments(X0), _moments(X1)
         ridge = np.diag(self.reg * _feature_variances(mean0, mean1, cov0, cov1))
         try:
-            with np.errstate(all="ignore"):
-                matrix = self._matrix(cov0 + ridge, cov1 + ridge)
-                inverse = np.linalg.inv(matrix)
-        except np.linalg.LinAlgError:
-            matrix = inverse = np.full_like(cov0, np.nan)
-        if not (np.isfinite(matrix).all() and np.isfinite(inverse).all()):
+            matrix = self._matrix(_roots(cov0 + ridge), _roots(cov1 + ridge))
+        except np.linalg.LinAlgError as error:
             raise ValueError(
                 f"{type(self).__name__} needs covariances that can be inverted; got singular ones with "
                 f"reg={self.reg:g}. Raise reg (1e-3, say), drop constant features, or standardise the features if "
                 "their scales differ by many orders of magnitude."
-            )
-        self.mean0_, self.mean1_, self.matrix_, self.inverse_matrix_ = mean0, mean1, matrix, inverse
+            ) from error
+        self.mean0_, self.mean1_ = mean0, mean1
+        self.matrix_, self.inverse_matrix_ = matrix, np.linalg.inv(matrix)
 
     @abstractmethod
-    def _matrix(self, cov0: np.ndarray, cov1: np.ndarray) -> np.ndarray:
-        """A, acting on rows from the right; not finite where there is none."""
+    def _matrix(self, roots0: tuple, roots1: tuple) -> np.ndarray:
+        """A, acting on rows from the right, from each covariance's square root and the inverse of that."""
 
     def _transform(self, x):
         return _affine(x, self.mean0_, self.matrix_, self.mean1_)
@@ -91,6 +88,7 @@ class CoralTransport(_LinearTransport):
     ----------
     reg : float, default=1e-6
         Ridge on the covariances: this share of each feature's variance, pooled over the two domains.
+        `fit` raises ValueError where the covariances cannot be inverted even so.
 
     Attributes
     ----------
@@ -114,10 +112,8 @@ class CoralTransport(_LinearTransport):
     array([1., 7.])
     """
 
-    def _matrix(self, cov0, cov1):
-        _, whiten = _roots(cov0)
-        colour, _ = _roots(cov1)
-        return whiten @ colour
+    def _matrix(self, roots0, roots1):
+        return roots0[1] @ roots1[0]
 
 
 class AffineTransport(_LinearTransport):
@@ -132,6 +128,7 @@ class AffineTransport(_LinearTransport):
     ----------
     reg : float, default=1e-6
         Ridge on the covariances: this share of each feature's variance, pooled over the two domains.
+        `fit` raises ValueError where the covariances cannot be inverted even so.
 
     Attributes
     ----------
@@ -157,12 +154,11 @@ class AffineTransport(_LinearTransport):
     (array([[31.]]), array([[10.]]))
     """
 
-    def _matrix(self, cov0, cov1):
-        root0, inverse_root0 = _roots(cov0)
-        root1, _ = _roots(cov1)
-        # (B^T B)^(1/2) for B = C1^(1/2) C0^(1/2), by the singular values of B: those of the product that POT's
-        # formula squares would be negative by rounding once the condition number passes 1e8, and its map NaN.
-        _, values, vectors = np.linalg.svd(root1 @ root0)
+    def _matrix(self, roots0, roots1):
+        root0, inverse_root0 = roots0
+        # (B^T B)^(1/2) for B = C1^(1/2) C0^(1/2), by the singular values of B. POT takes roots of the eigenvalues of
+        # B^T B, which rounding makes negative once the covariances' condition passes 1e8, and its map is then NaN.
+        _, values, vectors = np.linalg.svd(roots1[0] @ root0)
         matrix = inverse_root0 @ (vectors.T * values) @ vectors @ inverse_root0
         return (matrix + matrix.T) / 2
 
@@ -183,10 +179,11 @@ def _feature_variances(mean0, mean1, cov0, cov1) -> np.ndarray:
 
 
 def _roots(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The square root of a covariance and its inverse, which is infinite or NaN where there is none."""
+    """The square root of a covariance and the inverse of that; LinAlgError where rounding hides whether it has one."""
     values, vectors = np.linalg.eigh(covariance)
-    # Rounding leaves the zero eigenvalues of a singular matrix anywhere near zero.
-    values = np.sqrt(np.where(values > len(values) * np.finfo(float).eps * values[-1], values, 0.0))
+    if not values[0] > 10 * len(values) * np.finfo(float).eps * values[-1]:
+        raise np.linalg.LinAlgError(f"eigenvalues from {values[0]:.1e} to {values[-1]:.1e}")
+    values = np.sqrt(values)
     return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
 
 

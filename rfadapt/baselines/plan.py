@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -210,5 +211,8 @@ def blocks(n: int, width: int) -> list[slice]:
 
 
 def warn_convergence(message: str) -> None:
-    """Say that a solver stopped early, and what to do."""
-    warnings.warn(message, ConvergenceWarning, stacklevel=5)
+    """Warn, at the caller's line, that a solver stopped early and what to do."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("rfadapt."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ConvergenceWarning, stacklevel=level)

@@ -7,12 +7,10 @@ these two methods; `X0` and `X1` have a length and `rows(index) -> Tensor`.
 
 from .base import Coupling, IndependentCoupling, PairedCoupling, Pairs, Rows
 from .blocks import OTCoupling, solve_block
-from .dual import DualCoupling
 
 __all__ = [
     "COUPLINGS",
     "Coupling",
-    "DualCoupling",
     "IndependentCoupling",
     "OTCoupling",
     "PairedCoupling",
@@ -21,4 +19,4 @@ __all__ = [
     "solve_block",
 ]
 
-COUPLINGS = {"dual": DualCoupling, "independent": IndependentCoupling, "ot": OTCoupling}
+COUPLINGS = {"independent": IndependentCoupling, "ot": OTCoupling}

@@ -34,12 +34,14 @@ class ArrayReader(TableReader):
         """The array and the labels or None."""
 
     def read(self):
+        for _ in self.chunks():  # each is checked
+            pass
         return self._array, self._labels
 
     def chunks(self):
         rows = chunk_rows(self._array.shape[1])
         for start in range(0, len(self._array), rows):
-            chunk = self._array[start : start + rows]
+            chunk = self._rows(start, start + rows)
             if not np.isfinite(chunk).all():
                 row, column = np.argwhere(~np.isfinite(chunk))[0]
                 raise self._bad(
@@ -47,6 +49,9 @@ class ArrayReader(TableReader):
                     "(rows are counted from 0)."
                 )
             yield chunk
+
+    def _rows(self, start, stop):
+        return self._array[start:stop]
 
     @contextmanager
     def _reading(self):
@@ -65,6 +70,10 @@ class NpyReader(ArrayReader):
             raise self._bad("labels need named columns or arrays, which a .npy file does not hold. Use .npz.")
         with self._reading():
             return np.lib.format.open_memmap(self.path, mode="r"), None
+
+    def _rows(self, start, stop):
+        # Through a mapping of its own: the pages that one mapping has read would stay in memory together.
+        return np.array(np.lib.format.open_memmap(self.path, mode="r")[start:stop])
 
 
 class NpzReader(ArrayReader):

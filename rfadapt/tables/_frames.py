@@ -152,7 +152,8 @@ class ParquetReader(FrameReader):
         names = [*self._features, *([] if self.label is None else [self.label])]
         rows = chunk_rows(len(names))
         try:
-            with pyarrow.parquet.ParquetFile(self.path) as file:
+            # Buffered ahead, every row group read would stay in memory until the end.
+            with pyarrow.parquet.ParquetFile(self.path, pre_buffer=False) as file:
                 for batch in file.iter_batches(batch_size=rows, columns=names):
                     # Nulls become NaN, which the check then reports.
                     yield batch.to_pandas()

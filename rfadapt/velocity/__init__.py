@@ -4,5 +4,15 @@ from .affine import AffineVelocity, gaussian_map, shrunk_covariances
 from .flow import FlowVelocity
 from .gradient import GradientVelocity
 from .mlp import MLPVelocity
+from .potential import ConvexPotential, PotentialVelocity
 
-__all__ = ["AffineVelocity", "FlowVelocity", "GradientVelocity", "MLPVelocity", "gaussian_map", "shrunk_covariances"]
+__all__ = [
+    "AffineVelocity",
+    "ConvexPotential",
+    "FlowVelocity",
+    "GradientVelocity",
+    "MLPVelocity",
+    "PotentialVelocity",
+    "gaussian_map",
+    "shrunk_covariances",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 
@@ -12,7 +13,7 @@ class FlowVelocity(nn.Module):
     ----------
     base : nn.Module or None
         Fixed field v(x, t).
-    learned : nn.Module
+    learned : nn.Module or None
         Trained field v(x, t).
     """
 
@@ -21,5 +22,5 @@ class FlowVelocity(nn.Module):
         self.base, self.learned = base, learned
 
     def forward(self, x, t):
-        v = self.learned(x, t)
-        return v if self.base is None else v + self.base(x, t)
+        parts = [field(x, t) for field in (self.base, self.learned) if field is not None]
+        return sum(parts) if parts else torch.zeros_like(x)

@@ -1,0 +1,178 @@
+"""What training minimises: the regression on pairs, or Kantorovich's semi-dual."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+# Rows of domain 1 whose conjugates are remembered, at most: enough for any potential, and bounds memory.
+_MAX_ROWS = 131072
+
+
+class Regression:
+    """The mean velocity of the pairs where they pass,
+
+        min_v  E || dx_t - base(x_t, t) - v(x_t, t) ||^2,   t uniform on [0, 1].
+
+    Parameters
+    ----------
+    model : nn.Module
+        The learned field v.
+    base : callable or None
+        Fixed part of the field.
+    pairs : object with `sample(n, generator) -> (x0, x1)`
+    path : Path
+    batch_size : int
+    generator : torch.Generator
+        Source of all draws, on the CPU.
+    bfloat16 : bool
+        Whether the field's matrix products are taken in bfloat16.
+    """
+
+    max_restarts = 0
+
+    def __init__(self, model, base, pairs, path, *, batch_size, generator, bfloat16):
+        self.model, self.base, self.pairs, self.path = model, base, pairs, path
+        self.batch_size, self.generator, self.bfloat16 = batch_size, generator, bfloat16
+
+    def parameter_groups(self):
+        return [{"params": list(self.model.parameters()), "relative_rate": 1.0}]
+
+    def set_gradients(self):
+        x0, x1 = self.pairs.sample(self.batch_size, self.generator)
+        t = _stratified_times(len(x0), self.generator).to(x0.device, non_blocking=True)
+        x_t, target = self.regression(x0, x1, t)
+        with torch.autocast(x0.device.type, torch.bfloat16, enabled=self.bfloat16):
+            loss = (self.model(x_t, t).float() - target).square().sum(1).mean()
+        self.model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0 * math.sqrt(x0.shape[1]))
+        return loss.detach()
+
+    @torch.no_grad()
+    def regression(self, x0, x1, t):
+        """Where the pairs are at time `t`, and the velocity that is left for the model to learn there."""
+        x_t, dx_t = self.path.sample(x0, x1, t)
+        return x_t, dx_t if self.base is None else dx_t - self.base(x_t, t)
+
+    def restart(self):
+        pass
+
+    def held_out(self, pairs, n):
+        """A function of the model: its loss on `n` fixed pairs at fixed times."""
+        x0, x1 = pairs.sample(n, torch.Generator().manual_seed(0))
+        t = ((torch.arange(n, device=x0.device) + 0.5) / n).to(x0)
+        x_t, target = self.regression(x0, x1, t)
+
+        @torch.no_grad()
+        def loss(model):
+            return (model(x_t, t) - target).square().sum(1).mean().item()
+
+        return loss
+
+
+def _stratified_times(n, generator):
+    """Times that cover [0, 1] evenly in every batch: less noise than independent draws, the same mean."""
+    return (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+
+
+class SemiDual:
+    r"""Kantorovich's semi-dual of optimal transport for the squared Euclidean cost,
+
+    .. math:: \min_{\varphi\ \mathrm{convex}} \; E\,\varphi(X_0) + E\,\varphi^*(X_1), \qquad
+              \varphi^*(y) = \max_x \; x \cdot y - \varphi(x),
+
+    whose minimiser has the optimal map as its gradient (Brenier). Every conjugate is solved for, starting from
+    the last solution for the same row: no second network, nothing adversarial.
+
+    Parameters
+    ----------
+    model : ConvexPotential
+    rows0, rows1 : Rows
+        Training rows of the two domains.
+    batch_size : int
+        Rows of each domain in a batch.
+    generator : torch.Generator
+        Source of all draws, on the CPU.
+
+    References
+    ----------
+    Taghvaei, Jalali, "2-Wasserstein Approximation via Restricted Convex Potentials", 2019.
+
+    Makkuva et al., "Optimal transport mapping via input convex neural networks", ICML 2020.
+
+    Amos, "On amortizing convex conjugates for optimal transport", ICLR 2023.
+    """
+
+    max_restarts = 6
+
+    def __init__(self, model, rows0, rows1, *, batch_size, generator):
+        self.model, self.rows0 = model, rows0
+        self.batch_size, self.generator = batch_size, generator
+        chosen = torch.arange(len(rows1))
+        if len(rows1) > _MAX_ROWS:
+            chosen = torch.randperm(len(rows1), generator=generator)[:_MAX_ROWS]
+        self.conjugates = _Conjugates(model, rows1.rows(chosen))
+
+    def parameter_groups(self):
+        directions = [self.model.directions]
+        others = [value for name, value in self.model.named_parameters() if name != "directions"]
+        n_features = self.model.directions.shape[1]
+        return [
+            {"params": directions, "relative_rate": 1.0},
+            {"params": others, "relative_rate": 1 / math.sqrt(n_features)},
+        ]
+
+    def set_gradients(self):
+        index0, index1 = (self._draw(n) for n in (len(self.rows0), len(self.conjugates)))
+        at = self.model.frozen()
+        z0 = self.rows0.rows(index0) @ self.model.whitening
+        z1, residual = self.conjugates.improve(at, index1.to(z0.device, non_blocking=True), n_iter=2)
+        self.model.set_gradients(at, z0, z1)
+        # A map that runs away from the rows it should reach is caught here, before it overflows.
+        lost = residual.mean() > self.conjugates.spread
+        return torch.where(lost, math.inf, residual.mean())
+
+    def _draw(self, n):
+        return torch.randint(n, (self.batch_size,), generator=self.generator)
+
+    def restart(self):
+        self.conjugates.forget(self.model)
+
+    def held_out(self, rows0, rows1):
+        """A function of the potential: its semi-dual over all of these rows."""
+        z0, conjugates = rows0 @ self.model.whitening, _Conjugates(self.model, rows1)
+
+        @torch.no_grad()
+        def value(model):
+            at = model.frozen()
+            z1, _ = conjugates.improve(at, slice(None), n_iter=20)
+            return (at.value(z0).mean() + ((z1 * conjugates.q).sum(1) - at.value(z1)).mean()).item()
+
+        return value
+
+
+class _Conjugates:
+    """Where the conjugate of each row of domain 1 was last attained, and the step length that led there."""
+
+    def __init__(self, potential, x1):
+        self.q = x1 @ potential.unwhitening
+        self.spread = self.q.norm(dim=1).mean()
+        self.forget(potential)
+
+    def __len__(self):
+        return len(self.q)
+
+    def forget(self, potential):
+        """Start over from the solutions for the Gaussian map."""
+        self.z = self.q @ potential.modes / potential.stretches @ potential.modes.T
+        self.step = torch.full((len(self.q), 1), 0.7, device=self.q.device)
+
+    @torch.no_grad()
+    def improve(self, at, index, n_iter):
+        """Solutions for the rows at `index` after `n_iter` further evaluations of the map, with their residuals."""
+        q = self.q[index]
+        z, step, residual = at.solve(q, q.new_ones(len(q), 1), self.z[index], self.step[index], n_iter=n_iter)
+        self.z[index], self.step[index] = z, step
+        return z, residual

@@ -1,0 +1,37 @@
+"""One small fitted flow, shared by all tests that only look at it."""
+
+import numpy as np
+import pytest
+
+from rfadapt import RectifiedFlowTransport
+
+
+def make_clouds(n0=600, n1=480, seed=0):
+    """One Gaussian cloud, and one of two clumps, which no affine map makes of it."""
+    rng = np.random.default_rng(seed)
+    X0 = rng.normal(size=(n0, 2)) * [1.0, 0.5] + [1.0, -2.0]
+    clump = np.where(rng.random(n1) < 0.5, -6.0, 6.0)
+    X1 = np.column_stack([clump + 1.6 * rng.normal(size=n1), rng.normal(size=n1) + 3])
+    return X0, X1
+
+
+def quick_flow(**params):
+    """A flow that fits in a fraction of a second."""
+    quick = {"coupling": "ot", "max_iter": 200, "batch_size": 128, "width": 32, "learning_rate": 0.02, "n_jobs": 1,
+             "device": "cpu", "random_state": 0}
+    return RectifiedFlowTransport(**{**quick, **params})
+
+
+@pytest.fixture(scope="session")
+def clouds():
+    """X0 and X1, of different sizes, read-only."""
+    clouds = make_clouds()
+    for X in clouds:
+        X.flags.writeable = False
+    return clouds
+
+
+@pytest.fixture(scope="session")
+def fitted(clouds):
+    """A fitted flow, to look at; a test that changes something takes a copy."""
+    return quick_flow().fit(*clouds)
