@@ -8,6 +8,11 @@ import torch
 
 # Rows of domain 1 whose conjugates are remembered, at most: enough for any potential, and bounds memory.
 _MAX_ROWS = 131072
+# Conjugates are improved until the residual is below this share of the spread, mostly at the first try.
+_CLOSE = 0.03
+_MOST_TRIES = 10
+# Batches after which the metric in which conjugates are solved for follows the potential.
+_CALIBRATE_EVERY = 25
 
 
 class Regression:
@@ -109,11 +114,12 @@ class SemiDual:
 
     def __init__(self, model, rows0, rows1, *, batch_size, generator):
         self.model, self.rows0 = model, rows0
-        self.batch_size, self.generator = batch_size, generator
+        self.batch_size, self.generator = min(batch_size, max(len(rows0), len(rows1))), generator
         chosen = torch.arange(len(rows1))
         if len(rows1) > _MAX_ROWS:
             chosen = torch.randperm(len(rows1), generator=generator)[:_MAX_ROWS]
         self.conjugates = _Conjugates(model, rows1.rows(chosen))
+        self._n_batches = 0
 
     def parameter_groups(self):
         directions = [self.model.directions]
@@ -125,10 +131,17 @@ class SemiDual:
         ]
 
     def set_gradients(self):
+        if self._n_batches % _CALIBRATE_EVERY == 0:
+            self.model.calibrate(self.conjugates.z[: 8 * self.model.whitening.shape[0]])
+        self._n_batches += 1
         index0, index1 = (self._draw(n) for n in (len(self.rows0), len(self.conjugates)))
         at = self.model.frozen()
         z0 = self.rows0.rows(index0) @ self.model.whitening
-        z1, residual = self.conjugates.improve(at, index1.to(z0.device, non_blocking=True), n_iter=2)
+        index1 = index1.to(z0.device, non_blocking=True)
+        for _ in range(_MOST_TRIES):
+            z1, residual = self.conjugates.improve(at, index1, n_iter=2)
+            if residual.mean() <= _CLOSE * self.conjugates.spread:
+                break
         self.model.set_gradients(at, z0, z1)
         # A map that runs away from the rows it should reach is caught here, before it overflows.
         lost = residual.mean() > self.conjugates.spread
@@ -138,6 +151,7 @@ class SemiDual:
         return torch.randint(n, (self.batch_size,), generator=self.generator)
 
     def restart(self):
+        self._n_batches = 0
         self.conjugates.forget(self.model)
 
     def held_out(self, rows0, rows1):
@@ -167,7 +181,7 @@ class _Conjugates:
     def forget(self, potential):
         """Start over from the solutions for the Gaussian map."""
         self.z = self.q @ potential.modes / potential.stretches @ potential.modes.T
-        self.step = torch.full((len(self.q), 1), 0.7, device=self.q.device)
+        self.step = torch.ones(len(self.q), 1, device=self.q.device)
 
     @torch.no_grad()
     def improve(self, at, index, n_iter):

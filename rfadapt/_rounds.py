@@ -58,7 +58,9 @@ class FlowFit:
 
     def _set_geometry(self, X0, X1):
         transport = self.transport
-        if transport.warm_start and "velocity_" in vars(transport):
+        # A last fit that had too few rows to learn anything has nothing to continue.
+        if transport.warm_start and "velocity_" in vars(transport) and transport.velocity_.learned is not None:
+            _check_warm_start(transport, X0.n_features)
             self.geometry, self.velocity = transport.geometry_, copy.deepcopy(transport.velocity_)
             self.covariances = None
             return
@@ -243,6 +245,8 @@ class FlowFit:
     @torch.no_grad()
     def _cheapest_solver(self, velocity):
         """The solver and number of steps of the fewest evaluations that still end where many steps end."""
+        if isinstance(velocity.learned, PotentialVelocity):
+            return "euler", 1  # exact along straight lines
         x = _some(self.held0 if self.can_watch else self.train0, _WATCHED_ROWS)
         exact = SOLVERS["rk4"]().solve(velocity, x, SCHEDULES["uniform"](16))
         unit = exact.square().sum(1).mean().clamp_min(1e-30)
@@ -251,6 +255,21 @@ class FlowFit:
             if (end - exact).square().sum(1).mean() <= _SOLVER_TOLERANCE * unit:
                 break
         return name, n_steps
+
+
+def _check_warm_start(transport, n_features):
+    known = len(transport.geometry_.scale)
+    if known != n_features:
+        raise ValueError(
+            f"warm_start=True continues a fit on {known} features; got {n_features}. Call "
+            "set_params(warm_start=False) to start anew."
+        )
+    kind = type(transport.velocity_.learned)
+    if not transport._continues(kind):
+        raise ValueError(
+            f"warm_start=True continues the field of the last fit, a {kind.__name__}; got "
+            f"velocity={transport.velocity!r}. Call set_params(warm_start=False) to start anew."
+        )
 
 
 def _potential_flow(potential):

@@ -36,7 +36,7 @@ def main(argv=None) -> int:
         except KeyboardInterrupt:
             print("rfadapt: interrupted; nothing was written.", file=sys.stderr)
             return 130
-        except (ValueError, TypeError, OSError, ImportError) as error:
+        except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
             if args.traceback:
                 raise
             print(f"rfadapt: error: {_one_line(error)}", file=sys.stderr)

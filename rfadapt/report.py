@@ -48,7 +48,7 @@ footer { margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line);
 """
 
 #: How numbers are shown in tables.
-_DIGITS = ".3g"
+_DIGITS = "#.3g"
 
 
 class Report:
@@ -251,7 +251,7 @@ def _cell(value, form):
         return value, "text" if value else None
     if isinstance(value, numbers.Integral) or (value == round(value) and form == _DIGITS and abs(value) < 1e7):
         return f"{value:.0f}", None
-    text = f"{value:{form}}"
+    text = f"{value:{form}}".rstrip(".")
     # Three digits of a large number would read as 1.23e+03.
     return (f"{value:.0f}" if "e+" in text and abs(value) < 1e7 else text).replace("-", "−", 1), None
 

@@ -82,6 +82,7 @@ class RectifiedFlowTransport(InvertibleTransport):
     width : int or "auto", default="auto"
         Linear functions ("potential"), ridge functions ("gradient") or hidden units ("mlp"). "auto" is 256
         sqrt(n_features), but at most 2048 (512 for "potential"), at most a quarter of the rows, and at least 64.
+        "potential" rounds it up to a multiple of 8.
     max_iter : int, default=4000
         Optimiser steps per round.
     batch_size : int, default=1024
@@ -333,8 +334,17 @@ class RectifiedFlowTransport(InvertibleTransport):
         is_optimal = self.coupling == "ot" and isinstance(self._path(), LinearPath)
         return is_optimal and self.n_reflow == 0
 
+    def _continues(self, kind):
+        """Whether the parameters ask for a field of this class; a factory's are not known before it is called."""
+        if self._is_potential():
+            return kind is PotentialVelocity
+        if callable(self.velocity):
+            return kind not in (PotentialVelocity, *VELOCITIES.values())
+        return kind is VELOCITIES["gradient" if self.velocity == "auto" else self.velocity]
+
     def _make_potential(self, covariance0, covariance1, n_rows, generator):
-        width = self._resolved_width(len(covariance0), n_rows, 512)
+        group = ConvexPotential.group_size
+        width = -(-self._resolved_width(len(covariance0), n_rows, 512) // group) * group
         return ConvexPotential(covariance0, covariance1, width, generator)
 
     def _make_velocity(self, n_features, n_rows, generator):

@@ -17,8 +17,8 @@ def make_clouds(n0=600, n1=480, seed=0):
 
 def quick_flow(**params):
     """A flow that fits in a fraction of a second."""
-    quick = {"coupling": "ot", "max_iter": 200, "batch_size": 128, "width": 32, "learning_rate": 0.02, "n_jobs": 1,
-             "device": "cpu", "random_state": 0}
+    quick = {"coupling": "ot", "max_iter": 200, "batch_size": 128, "width": 32, "n_jobs": 1, "device": "cpu",
+             "random_state": 0}
     return RectifiedFlowTransport(**{**quick, **params})
 
 
@@ -35,3 +35,9 @@ def clouds():
 def fitted(clouds):
     """A fitted flow, to look at; a test that changes something takes a copy."""
     return quick_flow().fit(*clouds)
+
+
+@pytest.fixture(scope="session")
+def regressed(clouds):
+    """A fitted flow whose velocity was regressed on pairs, so that its paths are bent."""
+    return quick_flow(velocity="gradient", learning_rate=0.02).fit(*clouds)

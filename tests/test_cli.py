@@ -233,7 +233,7 @@ def test_help_does_not_load_what_only_commands_need():
 def test_demo(tmp_path, monkeypatch, capsys):
     """The whole demo, with a flow that hardly trains: it starts from the affine map and stays close to it."""
     monkeypatch.chdir(tmp_path)
-    assert run("demo --max-iter 3") == 0
+    assert run("demo --max-iter 30") == 0
     html = (tmp_path / "rfadapt-demo.html").read_text()
     assert html.count("<table") == 4 and html.count("<img") == 12
     out = capsys.readouterr().out

@@ -94,7 +94,7 @@ def test_figure_uses_no_global_state():
 
 def test_table_numbers_and_emphasis():
     frame = pd.DataFrame(
-        {"loss": [0.12345, 0.12349, 2.0, np.nan], "share": [0.5, 0.25, 0.75, None], "n": [1, 2, 30_000, 4],
+        {"loss": [0.1, 0.10049, 2.0, np.nan], "share": [0.5, 0.25, 0.75, None], "n": [1, 2, 30_000, 4],
          "error": [None, None, None, "ValueError: x"]},
         index=["a", "b", "c", "d"],
     )  # fmt: skip
@@ -103,13 +103,13 @@ def test_table_numbers_and_emphasis():
     html = report.html()
     cells = [re.findall(r"<td([^>]*)>([^<]*)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html)][1:]
     assert [[text for _, text in row] for row in cells] == [
-        ["0.123", "50.0%", "1", "–"],
-        ["0.123", "25.0%", "2", "–"],
+        ["0.100", "50.0%", "1", "–"],
+        ["0.100", "25.0%", "2", "–"],
         ["2", "75.0%", "30000", "–"],
         ["–", "–", "4", "ValueError: x"],
     ]
     best = [[text for kind, text in row if "best" in kind] for row in cells]
-    assert best == [["0.123"], ["0.123"], ["75.0%"], []]
+    assert best == [["0.100"], ["0.100"], ["75.0%"], []]
 
 
 def test_reference_rows_are_not_emphasised():

@@ -34,7 +34,9 @@ class ConvexPotential(nn.Module):
     """
 
     #: Smallest curvature of the map, as a share of the Gaussian one: every conjugate has one solution.
-    min_curvature = 0.03
+    min_curvature = 0.1
+    #: Variances below this share of their mean are raised before whitening, which would only amplify their noise.
+    whitening_floor = 0.1
     #: Linear functions in a soft maximum. Two would be a ridge function; eight fitted better at every dimension.
     group_size = 8
     #: Adam step size that suits this parametrisation.
@@ -43,30 +45,44 @@ class ConvexPotential(nn.Module):
     def __init__(self, covariance0, covariance1, width, generator=None):
         super().__init__()
         n_features = len(covariance0)
+        gaussian = gaussian_map(covariance0, covariance1)
+        covariance0 = covariance0 + self.whitening_floor * covariance0.diagonal().mean() * torch.eye(n_features)
         eigenvalues, basis = torch.linalg.eigh(covariance0)
         root = (basis * eigenvalues.sqrt()) @ basis.T
-        gaussian = gaussian_map(covariance0, covariance1)
         curvature = root @ gaussian @ root
-        stretches, directions = torch.linalg.eigh(gaussian)
         inverse_root = (basis / eigenvalues.sqrt()) @ basis.T
         buffers = {
+            "covariance0": covariance0,
             "whitening": inverse_root,
             "unwhitening": root,
-            "curvature": curvature,
-            # For any t, the inverse of (1 - t) C0 + t B is modes diag(1 / (1 - t + t stretches)) modes'.
-            "stretches": stretches,
-            "modes": inverse_root @ directions,
-            "covariance0": covariance0,
+            "curvature": (curvature + curvature.T) / 2,
+            "modes": torch.empty_like(root),
+            "stretches": torch.empty(n_features),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value.to(torch.float32).contiguous())
+        self._set_metric(self.curvature)
         # Directions are stored times sqrt(n_features), so that one step size suits every number of features.
         self.directions = nn.Parameter(2.0 * torch.randn(width, n_features, generator=generator))
         self.offsets = nn.Parameter(torch.randn(width, generator=generator))
         self.log_heights = nn.Parameter(torch.full((width // self.group_size,), -5.0))
-        factor = torch.linalg.cholesky((1 - self.min_curvature) * (curvature + curvature.T) / 2)
-        self.factor = nn.Parameter(factor.to(torch.float32))
+        self.factor = nn.Parameter(torch.linalg.cholesky((1 - self.min_curvature) * self.curvature))
         self.constant = nn.Parameter(torch.zeros(n_features))
+
+    def _set_metric(self, curvature):
+        """Let solutions be looked for in the metric of this curvature of the potential.
+
+        For any t, the inverse of (1 - t) C0 + t curvature is then modes diag(1 / (1 - t + t stretches)) modes'.
+        """
+        inner = self.whitening @ curvature @ self.whitening
+        stretches, directions = torch.linalg.eigh(((inner + inner.T) / 2).double())
+        self.stretches.copy_(stretches.clamp_min(1e-6 * stretches[-1]))
+        self.modes.copy_(self.whitening.double() @ directions)
+
+    @torch.no_grad()
+    def calibrate(self, z):
+        """Take the mean curvature at rows `z` (in whitened coordinates) as the metric of the solutions."""
+        self._set_metric(self.frozen().mean_curvature(z))
 
     @torch.no_grad()
     def make_affine(self):
@@ -132,6 +148,14 @@ class FrozenPotential:
         n = len(z)
         return direction / n, offset / n, height / n, z.T @ z / n, z.mean(0)
 
+    def mean_curvature(self, z):
+        """Mean over rows of the second derivative, of shape (n_features, n_features)."""
+        members = self._soft_maxima(z)[0].view(len(z), -1, len(self.heights))
+        spread = torch.diag_embed(members.mean(0).T) - torch.einsum("nkg,nlg->gkl", members, members) / len(z)
+        directions = self.directions.T.reshape(-1, len(self.heights), z.shape[1])
+        within = torch.einsum("gkl,lgd->kgd", spread * self.heights[:, None, None], directions)
+        return self.quadratic + torch.einsum("kgd,kge->de", within, directions)
+
     def _soft_maxima(self, z):
         """Shares of the members in their groups (softmax), of shape (n, width), and the groups' soft maxima."""
         logits = torch.addmm(self.offsets, z, self.directions)
@@ -144,7 +168,7 @@ class FrozenPotential:
     def solve(self, q, t, z=None, step=None, *, n_iter):
         """Solve (1 - t) C0 z + t map(z) = q: where a row that is at x at time `t` came from (q = R x).
 
-        Gradient steps in the metric of the Gaussian map, with Barzilai and Borwein's lengths, one for each row.
+        Gradient steps in the metric of the mean curvature, with Barzilai and Borwein's lengths, one for each row.
         At t = 1 this inverts the map, that is, evaluates the gradient of the convex conjugate.
 
         Parameters
@@ -152,7 +176,7 @@ class FrozenPotential:
         q : Tensor of shape (n, n_features)
         t : Tensor of shape (n, 1)
         z : Tensor of shape (n, n_features), optional
-            Where to start; by default at the solution for the Gaussian map.
+            Where to start; by default at the solution for the linear map of the mean curvature.
         step : Tensor of shape (n, 1), optional
             Step lengths to start with, for example from an earlier call.
         n_iter : int
@@ -175,7 +199,7 @@ class FrozenPotential:
             return q - torch.lerp(z @ potential.covariance0, self.map(z), t)
 
         z = precondition(q) if z is None else z
-        step = torch.full_like(t, 0.7) if step is None else step
+        step = torch.ones_like(t) if step is None else step
         residual = left(z)
         direction = precondition(residual)
         for _ in range(n_iter - 1):
