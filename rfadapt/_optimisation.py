@@ -7,7 +7,7 @@ import math
 import torch
 
 # Share of the iterations that the step size takes to fall to zero.
-_DECAY_SHARE = 0.7
+_FALL_SHARE = 0.7
 _WARM_UP = 50
 
 
@@ -23,19 +23,20 @@ class LearningRate:
     """
 
     def __init__(self, peak: float, max_iter: int):
-        self.peak, self.max_iter = peak, max_iter
-        self.last = max_iter
-        self._decay_start = max(1, math.ceil(max_iter * (1 - _DECAY_SHARE)))
+        self.peak, self.last = peak, max_iter
+        self._fall_start = max(1, math.ceil(max_iter * (1 - _FALL_SHARE)))
+        self.is_constant = True
 
-    def stop_soon(self, iteration: int) -> None:
-        """Begin the fall now; it takes as long as in a fit whose plateau ends here."""
-        if iteration < self._decay_start:
-            self._decay_start = iteration
-            self.last = min(self.max_iter, math.ceil(iteration / (1 - _DECAY_SHARE)))
+    def fall_now(self, iteration: int, useful: int) -> None:
+        """Begin the fall; it takes as long as in a fit whose plateau was the `useful` iterations."""
+        length = math.ceil(useful * _FALL_SHARE / (1 - _FALL_SHARE))
+        self._fall_start, self.last = iteration, min(self.last, iteration + length)
+        self.is_constant = False
 
     def __call__(self, iteration: int) -> float:
+        self.is_constant &= iteration < self._fall_start
         warm = min(1.0, (iteration + 1) / _WARM_UP)
-        left = (self.last - iteration) / max(1, self.last - self._decay_start)
+        left = (self.last - iteration) / max(1, self.last - self._fall_start)
         return self.peak * warm * min(1.0, left)
 
 

@@ -129,11 +129,15 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, on_check,
             continue
         for mine, theirs in zip(averaged.buffers(), model.buffers()):
             mine.copy_(theirs)
-        validation_loss, energy = best.check(averaged)
+        validation_loss, energy = best.check(averaged, iteration)
         if on_check(iteration, loss, validation_loss, energy, averaged):
             break
-        if plan.early_stopping and best.stalled:
-            rate.stop_soon(iteration)
+        if plan.early_stopping and best.stalled and rate.is_constant:
+            # Whatever was learned since the best weights was noise: the step size falls from there.
+            for module in (model, averaged):
+                module.load_state_dict(best.model.state_dict())
+            objective.restart()
+            rate.fall_now(iteration, best.iteration)
     return best.model, iteration
 
 
@@ -142,28 +146,29 @@ def _optimizer(objective):
 
 
 class _Best:
-    """The best weights so far by held-out loss, and whether held-out quality still improves.
+    """The best weights so far, and whether held-out quality still improves.
 
-    It improves if the validation loss or the energy distance of the moved held-out rows falls. The loss alone
-    is not watched: near the end it changes by less than its noise while the moved sample still improves.
+    The best are those with the lowest held-out loss among those that bring the held-out source rows no further
+    from the held-out target rows (in energy distance) than the start does. The loss alone would be blind to
+    a map that overfits where few rows look, the energy distance alone to where each row goes.
     """
 
     def __init__(self, start, monitor, plan):
         self.monitor, self.plan, self.model = monitor, plan, start
-        self.lowest_loss, self.lowest_energy = (math.inf, math.inf) if monitor is None else monitor(start)
-        self.checks_without_change = 0
+        self.iteration = self.checks_without_change = 0
+        if monitor is not None:
+            self.lowest_loss, self.start_energy = monitor(start)
 
-    def check(self, model):
+    def check(self, model, iteration):
         if self.monitor is None:
             self.model = model
             return math.nan, math.nan
         loss, energy = self.monitor(model)
-        tol = self.plan.tol
-        improved = loss < self.lowest_loss - tol * abs(self.lowest_loss) or energy < self.lowest_energy - tol
-        self.checks_without_change = 0 if improved else self.checks_without_change + 1
-        if loss <= self.lowest_loss:
-            self.model, self.lowest_loss = copy.deepcopy(model), loss
-        self.lowest_energy = min(self.lowest_energy, energy)
+        margin = self.plan.tol * abs(self.lowest_loss)
+        better = loss < self.lowest_loss and energy <= self.start_energy
+        self.checks_without_change = 0 if better and loss < self.lowest_loss - margin else self.checks_without_change + 1
+        if better:
+            self.model, self.lowest_loss, self.iteration = copy.deepcopy(model), loss, iteration
         return loss, energy
 
     @property

@@ -83,7 +83,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         Linear functions ("potential"), ridge functions ("gradient") or hidden units ("mlp"). "auto" is 256
         sqrt(n_features), but at most 2048 (512 for "potential"), at most a quarter of the rows, and at least 64.
         "potential" rounds it up to a multiple of 8.
-    max_iter : int, default=4000
+    max_iter : int, default=3000
         Optimiser steps per round.
     batch_size : int, default=1024
         Pairs per step.
@@ -198,7 +198,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         n_steps=None,
         schedule="uniform",
         width="auto",
-        max_iter=4000,
+        max_iter=3000,
         batch_size=1024,
         learning_rate="auto",
         early_stopping=True,
