@@ -164,6 +164,8 @@ class FlowFit:
                 plan,
                 start=start,
                 monitor=None if held_out_loss is None else self._make_monitor(held_out_loss, as_velocity),
+                # A reflow round fits the pairs of the round before, whose sample it can only lose a little of.
+                bound_energy=reflow_round == 0,
                 on_check=on_check,
                 progress=progress,
             )

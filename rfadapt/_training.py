@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from ._optimisation import Average, LearningRate
 
@@ -72,7 +74,7 @@ class TrainingState:
     snapshot: Callable
 
 
-def train(objective: Objective, plan: TrainingPlan, *, start, monitor, on_check, progress):
+def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_energy, on_check, progress):
     """Minimise an objective by Adam, with averaged weights, held-out checks and early stopping.
 
     Parameters
@@ -83,6 +85,8 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, on_check,
         The model to beat: it is returned if no check finds a lower held-out loss.
     monitor : callable or None
         monitor(model) -> (validation loss, energy distance), lower is better for both.
+    bound_energy : bool
+        Whether weights that bring the held-out rows further from their target than `start` does are refused.
     on_check : callable
         on_check(iteration, loss, validation_loss, energy_distance, averaged model) -> True to stop.
     progress : callable
@@ -98,11 +102,11 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, on_check,
     Raises
     ------
     FloatingPointError
-        If the loss is not finite and the objective allows no further restart.
+        If the loss is not finite and the objective allows no restart.
     """
     model, rate = objective.model, LearningRate(plan.learning_rate, plan.max_iter)
     averaged = copy.deepcopy(model).requires_grad_(False)
-    best = _Best(start, monitor, plan)
+    best = _Best(start, monitor, plan, bound_energy)
     optimizer, average = _optimizer(objective), Average(model.parameters(), list(averaged.parameters()), plan.max_iter)
     model.train()
     iteration, restarts, losses = 0, 0, []
@@ -120,8 +124,11 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, on_check,
         losses = []
         if not math.isfinite(loss):
             restarts += 1
-            if restarts > objective.max_restarts:
+            if objective.max_restarts == 0:
                 raise FloatingPointError(_not_finite(loss, iteration))
+            if restarts > objective.max_restarts:
+                warnings.warn(_kept_diverging(restarts, plan.learning_rate), ConvergenceWarning, stacklevel=2)
+                break
             for module in (model, averaged):
                 module.load_state_dict(best.model.state_dict())
             objective.restart()
@@ -148,16 +155,17 @@ def _optimizer(objective):
 class _Best:
     """The best weights so far, and whether held-out quality still improves.
 
-    The best are those with the lowest held-out loss among those that bring the held-out source rows no further
-    from the held-out target rows (in energy distance) than the start does. The loss alone would be blind to
+    The best are those with the lowest held-out loss among those that, where energy is bounded, bring the held-out
+    source rows no further from the held-out target rows (in energy distance) than the start does. The loss alone would be blind to
     a map that overfits where few rows look, the energy distance alone to where each row goes.
     """
 
-    def __init__(self, start, monitor, plan):
+    def __init__(self, start, monitor, plan, bound_energy):
         self.monitor, self.plan, self.model = monitor, plan, start
         self.iteration = self.checks_without_change = 0
         if monitor is not None:
-            self.lowest_loss, self.start_energy = monitor(start)
+            self.lowest_loss, energy = monitor(start)
+            self.highest_energy = energy if bound_energy else math.inf
 
     def check(self, model, iteration):
         if self.monitor is None:
@@ -165,7 +173,7 @@ class _Best:
             return math.nan, math.nan
         loss, energy = self.monitor(model)
         margin = self.plan.tol * abs(self.lowest_loss)
-        better = loss < self.lowest_loss and energy <= self.start_energy
+        better = loss < self.lowest_loss and energy <= self.highest_energy
         self.checks_without_change = 0 if better and loss < self.lowest_loss - margin else self.checks_without_change + 1
         if better:
             self.model, self.lowest_loss, self.iteration = copy.deepcopy(model), loss, iteration
@@ -174,6 +182,13 @@ class _Best:
     @property
     def stalled(self):
         return self.checks_without_change >= self.plan.n_iter_no_change
+
+
+def _kept_diverging(restarts, learning_rate):
+    return (
+        f"Training diverged {restarts} times, at step sizes from learning_rate={learning_rate} down, and ended at the best "
+        "map found. Lower learning_rate, or look for outliers in the data."
+    )
 
 
 def _not_finite(loss, iteration):

@@ -21,8 +21,8 @@ from rfadapt import BaseTransport, RectifiedFlowTransport
 from rfadapt.baselines import BASELINES
 
 TRANSPORTS = {
-    "flow": lambda: quick_flow(max_iter=20),
-    "flow-mlp": lambda: quick_flow(max_iter=20, velocity="mlp", base=None, coupling="independent"),
+    "flow": lambda: quick_flow(max_iter=20, batch_size=32),
+    "flow-mlp": lambda: quick_flow(max_iter=20, batch_size=32, velocity="mlp", base=None, coupling="independent"),
     **BASELINES,
 }
 

@@ -80,9 +80,11 @@ def test_round_trip(fitted, path, reader):
 @pytest.mark.parametrize(
     "params",
     [
-        {"velocity": "mlp"},
+        {"velocity": "potential", "width": 12},
+        {"velocity": "gradient"},
         {"velocity": "mlp", "width": "auto"},
-        {"base": None},
+        {"velocity": "gradient", "base": None},
+        {"early_stopping": False, "validation_fraction": 0.0},
         {"scaling": None},
         {"scaling": "common", "width": "auto"},
         {"solver": "euler", "n_steps": 1},
@@ -90,7 +92,7 @@ def test_round_trip(fitted, path, reader):
         {"coupling": OTCoupling(block_size=64, n_jobs=1)},
         {"path": LinearPath(), "coupling": "independent"},
         {"n_reflow": 1},
-        {"learning_rate": np.float64(0.01), "width": np.int64(16)},
+        {"learning_rate": np.float64(0.01), "width": np.int64(16), "velocity": "gradient"},
         {"callbacks": [print], "device": torch.device("cpu")},
     ],
     ids=str,
@@ -103,6 +105,12 @@ def test_round_trip_of_every_kind_of_parameter(clouds, path, params, capsys):
     assert_equal_transports(loaded, flow)
     for name in set(params) - {"callbacks", "device"}:
         assert getattr(loaded, name) == params[name]
+
+
+def test_round_trip_of_a_flow_that_had_too_few_rows_to_learn(path):
+    flow = quick_flow().fit(ROWS[:5], ROWS[5:] + 1)
+    flow.save(path)
+    assert_equal_transports(RectifiedFlowTransport.load(path), flow)
 
 
 def test_feature_names_come_back(path):

@@ -100,6 +100,7 @@ class _BlockPairs(Pairs):
     def __init__(self, X0, X1, blocks, n_workers):
         self.X0, self.X1 = X0, X1
         self.index0 = self.index1 = torch.empty(0, dtype=torch.long)
+        self.mass = torch.empty(0, dtype=torch.float64)  # cumulative
         self._blocks, self._n_workers = deque(blocks), n_workers
         self._solving = deque()
         self._n_solved, self._n_due = 0, 4.0
@@ -108,16 +109,18 @@ class _BlockPairs(Pairs):
         while self._n_solved < self._n_due and (self._blocks or self._solving):
             self._add_block()
         self._n_due += n / (16 * len(self.index0) / self._n_solved)
-        chosen = torch.randint(len(self.index0), (n,), generator=generator)
+        chosen = torch.rand(n, generator=generator, dtype=torch.float64) * self.mass[-1]
+        chosen = torch.searchsorted(self.mass, chosen).clamp_max(len(self.mass) - 1)
         return self.X0.rows(self.index0[chosen]), self.X1.rows(self.index1[chosen])
 
     def _add_block(self):
         while self._blocks and len(self._solving) <= 2 * self._n_workers:
             self._solving.append(self._start(*self._blocks.popleft()))
         rows0, rows1, result = self._solving.popleft()
-        local0, local1 = result()
+        local0, local1, mass = result()
         self.index0 = torch.cat([self.index0, rows0[local0]])
         self.index1 = torch.cat([self.index1, rows1[local1]])
+        self.mass = torch.cat([self.mass, torch.from_numpy(mass).cumsum(0) + self._n_solved])
         self._n_solved += 1
 
     def _start(self, rows0, rows1):
@@ -128,19 +131,20 @@ class _BlockPairs(Pairs):
         return rows0, rows1, executor.submit(solve_block, *block).result
 
 
-def solve_block(x0: np.ndarray, x1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The optimal pairs of two small samples, as index arrays into them.
+def solve_block(x0: np.ndarray, x1: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The optimal pairs of two small samples.
 
-    With as many rows on both sides they are an assignment. Otherwise the plan splits mass, and every pair is
-    repeated in proportion to it.
+    Returns
+    -------
+    index0, index1 : ndarray of int
+        Rows of either sample that are paired: an assignment where they are equally many.
+    mass : ndarray
+        Share of each pair in the plan; the shares sum to 1.
     """
     import ot
 
-    x0, x1 = x0.astype(np.float64), x1.astype(np.float64)
-    cost = ot.dist(x0, x1, metric="sqeuclidean")
+    cost = ot.dist(x0.astype(np.float64), x1.astype(np.float64), metric="sqeuclidean")
     plan = ot.emd(ot.unif(len(x0)), ot.unif(len(x1)), cost / max(cost.max(), 1e-300), numItermax=10_000_000)
     index0, index1 = np.nonzero(plan)
-    if len(x0) == len(x1):
-        return index0, index1
-    copies = np.maximum(1, np.rint(plan[index0, index1] * 4 * max(len(x0), len(x1)))).astype(int)
-    return np.repeat(index0, copies), np.repeat(index1, copies)
+    mass = plan[index0, index1]
+    return index0, index1, mass / mass.sum()

@@ -70,11 +70,11 @@ def shrunk_covariances(moments0, moments1) -> tuple[torch.Tensor, torch.Tensor]:
 
     Domain k with n_k rows, empirical covariance S_k and pool T gets (1 - r) S_k + r T with Ledoit and Wolf's
 
-        r = min(1, mean_i ||(x_i - m)(x_i - m)' - S_k||^2 / n_k / ||S_k - T||^2).
+        r = mean_i ||(x_i - m)(x_i - m)' - S_k||^2 / n_k / ||S_k - T||^2,
 
-    Two samples of one distribution so get nearly the same covariance and the map between them stays near the
-    identity, however few they are. The pool itself is pulled towards its diagonal by a ridge that keeps it
-    invertible.
+    no less than 2 / n_k and no more than 1. Two samples of one distribution so get nearly the same covariance and
+    the map between them stays near the identity, however few they are. The pool itself is pulled in the same way
+    towards a multiple of the identity, so that directions in which few rows vary are left alone.
 
     Parameters
     ----------
@@ -91,16 +91,19 @@ def shrunk_covariances(moments0, moments1) -> tuple[torch.Tensor, torch.Tensor]:
     Multivariate Analysis 2004.
     """
     n0, n1 = moments0.n, moments1.n
-    pool = (n0 * moments0.covariance + n1 * moments1.covariance) / (n0 + n1)
-    return _shrunk(moments0, pool), _shrunk(moments1, pool)
+    n, pool, fourth = n0 + n1, *(
+        (n0 * a + n1 * b) / (n0 + n1)
+        for a, b in ((moments0.covariance, moments1.covariance), (moments0.fourth, moments1.fourth))
+    )
+    # Where nothing varies at all, both domains get the same covariance: the map is then the identity.
+    unit = float(pool.diagonal().mean()) or 1.0
+    pool = _shrunk(n, pool, fourth, unit * torch.eye(len(pool), dtype=pool.dtype, device=pool.device))
+    return tuple(_shrunk(m.n, m.covariance, m.fourth, pool) for m in (moments0, moments1))
 
 
-def _shrunk(moments, pool):
-    S = moments.covariance
-    noise = max(float(moments.fourth - S.square().sum()), 0.0) / moments.n
-    distance = float((S - pool).square().sum())
-    shrinkage = 1.0 if distance <= noise else noise / distance
-    covariance = (1 - shrinkage) * S + shrinkage * pool
-    # A direction that neither domain varies in is left alone: the same ridge on both sides maps it by 1.
-    ridge = 1e-6 * pool.diagonal().mean() + torch.finfo(S.dtype).tiny
-    return covariance + ridge * torch.eye(len(S), dtype=S.dtype, device=S.device)
+def _shrunk(n, covariance, fourth, target):
+    noise = max(float(fourth - covariance.square().sum()), 0.0) / n
+    distance = float((covariance - target).square().sum())
+    least = min(1.0, 2 / n)
+    shrinkage = 1.0 if distance <= noise else max(least, noise / distance)
+    return (1 - shrinkage) * covariance + shrinkage * target

@@ -82,7 +82,9 @@ class ConvexPotential(nn.Module):
     @torch.no_grad()
     def calibrate(self, z):
         """Take the mean curvature at rows `z` (in whitened coordinates) as the metric of the solutions."""
-        self._set_metric(self.frozen().mean_curvature(z))
+        curvature = self.frozen().mean_curvature(z)
+        if torch.isfinite(curvature).all():
+            self._set_metric(curvature)
 
     @torch.no_grad()
     def make_affine(self):
