@@ -169,7 +169,7 @@ class FlowFit:
                 on_check=on_check,
                 progress=progress,
             )
-        self.velocity = as_velocity(model)
+        self.velocity = as_velocity(model).eval()
         return n_iter
 
     def _make_monitor(self, held_out_loss, as_velocity):
@@ -178,6 +178,7 @@ class FlowFit:
 
         @torch.no_grad()
         def monitor(model):
+            model.eval()  # the averaged weights, which are only looked at: without dropout
             moved = self._solve(as_velocity(model), start)
             return held_out_loss(model), metrics.energy_distance(moved, end)
 

@@ -156,8 +156,8 @@ class _Best:
     """The best weights so far, and whether held-out quality still improves.
 
     The best are those with the lowest held-out loss among those that, where energy is bounded, bring the held-out
-    source rows no further from the held-out target rows (in energy distance) than the start does. The loss alone would be blind to
-    a map that overfits where few rows look, the energy distance alone to where each row goes.
+    source rows no further from the held-out target rows (in energy distance) than the start does. The loss alone
+    would be blind to a map that overfits where few rows look, the energy distance alone to where each row goes.
     """
 
     def __init__(self, start, monitor, plan, bound_energy):
@@ -174,7 +174,8 @@ class _Best:
         loss, energy = self.monitor(model)
         margin = self.plan.tol * abs(self.lowest_loss)
         better = loss < self.lowest_loss and energy <= self.highest_energy
-        self.checks_without_change = 0 if better and loss < self.lowest_loss - margin else self.checks_without_change + 1
+        clearly = better and loss < self.lowest_loss - margin
+        self.checks_without_change = 0 if clearly else self.checks_without_change + 1
         if better:
             self.model, self.lowest_loss, self.iteration = copy.deepcopy(model), loss, iteration
         return loss, energy
@@ -186,8 +187,8 @@ class _Best:
 
 def _kept_diverging(restarts, learning_rate):
     return (
-        f"Training diverged {restarts} times, at step sizes from learning_rate={learning_rate} down, and ended at the best "
-        "map found. Lower learning_rate, or look for outliers in the data."
+        f"Training diverged {restarts} times, at step sizes from learning_rate={learning_rate} down, and ended at the "
+        "best map found. Lower learning_rate, or look for outliers in the data."
     )
 
 

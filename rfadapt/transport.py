@@ -239,7 +239,11 @@ class RectifiedFlowTransport(InvertibleTransport):
         self.verbose = verbose
 
     def _fit(self, X0, X1, y0, y1):
-        FlowFit(self, X0, X1).run()
+        fit = FlowFit(self, X0, X1)
+        # A module of the user's draws from torch's own generator (first weights, dropout): seeded here, and put back.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(fit.generator.initial_seed())
+            fit.run()
 
     def _transform(self, x):
         return self._flow(x, self._grid())
@@ -348,14 +352,10 @@ class RectifiedFlowTransport(InvertibleTransport):
         return ConvexPotential(covariance0, covariance1, width, generator)
 
     def _make_velocity(self, n_features, n_rows, generator):
-        # Modules draw their first weights from torch's own generator, which is seeded for that and put back.
-        with torch.random.fork_rng(devices=[]):
-            if not callable(self.velocity):
-                kind = VELOCITIES["gradient" if self.velocity == "auto" else self.velocity]
-                return kind(n_features, self._resolved_width(n_features, n_rows, 2048), generator=generator)
-            if generator is not None:
-                torch.default_generator.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            module = self.velocity(n_features)
+        if not callable(self.velocity):
+            kind = VELOCITIES["gradient" if self.velocity == "auto" else self.velocity]
+            return kind(n_features, self._resolved_width(n_features, n_rows, 2048), generator=generator)
+        module = self.velocity(n_features)
         if not isinstance(module, nn.Module):
             raise TypeError(
                 "velocity must be a factory f(n_features) -> torch.nn.Module; the one given returned "
@@ -371,7 +371,8 @@ class RectifiedFlowTransport(InvertibleTransport):
     def _get_state(self):
         tensors = {f"velocity.{name}": value for name, value in self.velocity_.state_dict().items()}
         tensors |= {f"geometry.{name}": value for name, value in vars(self.geometry_).items()}
-        values = {name: getattr(self, name) for name in ("n_features_in_", "n_iter_", "history_", "solver_", "n_steps_")}
+        plain = ("n_features_in_", "n_iter_", "history_", "solver_", "n_steps_")
+        values = {name: getattr(self, name) for name in plain}
         if hasattr(self, "feature_names_in_"):
             values["feature_names_in_"] = list(self.feature_names_in_)
         # The parameters may say something else by now: what was fitted is what counts.
@@ -393,7 +394,9 @@ class RectifiedFlowTransport(InvertibleTransport):
         self.geometry_ = Geometry(**parts["geometry"])
         identity = torch.eye(self.n_features_in_, dtype=torch.float64)
         base = AffineVelocity(identity, identity, self._path()) if has_base else None
-        self.velocity_ = FlowVelocity(base, self._blank_field(learned, width)).to(resolve_device(self.device))
+        with torch.random.fork_rng(devices=[]):  # the first weights, which are thrown away, must cost no draws
+            field = self._blank_field(learned, width)
+        self.velocity_ = FlowVelocity(base, field).to(resolve_device(self.device))
         self.velocity_.load_state_dict(parts["velocity"])
         self.velocity_.eval().requires_grad_(False)
 

@@ -113,6 +113,14 @@ def test_round_trip_of_a_flow_that_had_too_few_rows_to_learn(path):
     assert_equal_transports(RectifiedFlowTransport.load(path), flow)
 
 
+@pytest.mark.parametrize("velocity", ["potential", "gradient", "mlp", Linear])
+def test_loading_leaves_the_global_generator_alone(velocity, clouds, path):
+    quick_flow(velocity=velocity, max_iter=1).fit(*clouds).save(path)
+    before = torch.get_rng_state()
+    RectifiedFlowTransport.load(path, velocity=velocity)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_feature_names_come_back(path):
     frames = [pd.DataFrame(ROWS + shift, columns=["a", "b"]) for shift in (0, 1)]
     quick_flow(max_iter=1).fit(*frames).save(path)

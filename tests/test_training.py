@@ -1,0 +1,220 @@
+"""The training of the flow: history, reflow, early stopping, callbacks, warm starts and what goes wrong."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+from conftest import AFFINE, NOTHING_LEARNED, SmallNet, quick_flow, relative_error
+
+from rfadapt import RectifiedFlowTransport
+from rfadapt.metrics import energy_distance
+
+
+def test_history_of_a_reflow(clouds):
+    X0, X1 = clouds
+    flow = quick_flow(coupling="independent", base=None, n_reflow=2, max_iter=400, random_state=1).fit(X0, X1)
+    keys = {"round", "transport_cost", "straightness", "one_step_error", "energy_distance", "seconds", "n_iter"}
+    assert [record["round"] for record in flow.history_] == [0, 1, 2]
+    assert all(keys <= record.keys() and all(math.isfinite(record[key]) for key in keys) for record in flow.history_)
+    assert flow.n_iter_ == sum(record["n_iter"] for record in flow.history_)
+    first, *later = flow.history_
+    for record in later:
+        error = record["transport_cost_standard_error"]
+        assert record["transport_cost"] <= first["transport_cost"] + 2 * error
+        assert record["straightness"] < 0.5 * first["straightness"]
+        assert record["one_step_error"] < 0.5 * first["one_step_error"]
+
+
+def test_history_is_in_the_units_of_the_data():
+    X0 = np.random.default_rng(0).normal(size=(400, 2)) * [1.0, 100.0]
+    flow = quick_flow(**AFFINE).fit(X0, X0 + [3.0, 400.0])
+    assert flow.history_[0]["transport_cost"] == pytest.approx(9 + 160_000, rel=1e-3)
+
+
+class Swollen(SmallNet):
+    gain = 1.0
+
+    def forward(self, x, t):
+        return self.gain * super().forward(x, t)
+
+
+def test_a_reflow_that_raises_the_cost_says_so(clouds, monkeypatch):
+    monkeypatch.setattr(Swollen, "gain", 1.0)
+
+    def swell(state):
+        if state.round == 1 and state.iteration == state.max_iter:
+            monkeypatch.setattr(Swollen, "gain", 3.0)
+
+    flow = quick_flow(velocity=Swollen, base=None, learning_rate=1e-2, n_reflow=1, callbacks=[swell])
+    with pytest.warns(RuntimeWarning, match="Reflow round 1 raised the transport cost by .* Raise max_iter or width"):
+        flow.fit(*clouds)
+
+
+def test_early_stopping(clouds):
+    X0, _ = clouds
+    quiet = {"max_iter": 2000, "n_iter_no_change": 1, "batch_size": 32}
+    # There is nothing to learn between two parts of one sample.
+    early = quick_flow(**quiet).fit(X0[:300], X0[300:])
+    assert early.n_iter_ < 1000
+    full = quick_flow(**{**quiet, "max_iter": 250}, early_stopping=False).fit(X0[:300], X0[300:])
+    assert full.n_iter_ == 250
+
+
+def test_callbacks_see_the_training(clouds):
+    states = []
+    flow = quick_flow(max_iter=250, n_reflow=1, early_stopping=False, callbacks=[states.append]).fit(*clouds)
+    assert [(state.round, state.iteration) for state in states] == [
+        (0, 100), (0, 200), (0, 250), (1, 100), (1, 200), (1, 250)
+    ]
+    for state in states:
+        assert state.max_iter == 250
+        assert all(math.isfinite(v) for v in (state.loss, state.validation_loss, state.energy_distance))
+    assert states[2].validation_loss < states[0].validation_loss
+    assert flow.n_iter_ == 500
+
+
+@pytest.mark.parametrize("velocity", ["potential", "gradient"])
+def test_callbacks_without_a_held_out_part(velocity, clouds):
+    states = []
+    blind = {"max_iter": 50, "validation_fraction": 0.0, "early_stopping": False}
+    quick_flow(velocity=velocity, callbacks=[states.append], **blind).fit(*clouds)
+    assert len(states) == 1 and math.isnan(states[0].validation_loss) and math.isfinite(states[0].loss)
+
+
+def test_a_callback_can_end_the_fit(clouds):
+    seen = []
+    flow = quick_flow(max_iter=1000, callbacks=[lambda state: state.iteration >= 200, seen.append]).fit(*clouds)
+    assert flow.n_iter_ == 200 and len(seen) == 2
+    assert np.isfinite(flow.transform(clouds[0])).all()
+
+
+@pytest.mark.parametrize("velocity", ["potential", "gradient"])
+def test_a_killed_fit_is_resumed_from_its_checkpoint(velocity, clouds, tmp_path):
+    path = tmp_path / "checkpoint"
+
+    def checkpoint(state):
+        state.snapshot().save(path)
+        if state.iteration == 200:
+            raise KeyboardInterrupt
+
+    killed = quick_flow(velocity=velocity, learning_rate=0.05, max_iter=1000, callbacks=[checkpoint])
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(*clouds)
+    assert not any(name.endswith("_") for name in vars(killed))
+
+    checkpointed = RectifiedFlowTransport.load(path).transform(clouds[0])
+    affine = quick_flow(**AFFINE).fit(*clouds).transform(clouds[0])
+    assert relative_error(checkpointed, affine) > 0.05
+    # Resumed, the fit begins where it was, and goes on from there.
+    resumed = RectifiedFlowTransport.load(path, warm_start=True, callbacks=None, **NOTHING_LEARNED).fit(*clouds)
+    assert relative_error(resumed.transform(clouds[0]), checkpointed) < 0.01
+    resumed = RectifiedFlowTransport.load(path, warm_start=True, callbacks=None, max_iter=200).fit(*clouds)
+    assert resumed.n_iter_ == 200
+    assert resumed.score(*clouds) > -1.5 * energy_distance(checkpointed, clouds[1])
+
+
+def test_a_snapshot_is_a_copy(clouds):
+    snapshots = []
+    flow = quick_flow(max_iter=300, callbacks=[lambda state: snapshots.append(state.snapshot())]).fit(*clouds)
+    maps = [snapshot.transform(clouds[0]) for snapshot in snapshots]
+    assert not np.allclose(maps[0], maps[1]) and not np.allclose(maps[1], maps[2])
+    assert snapshots[0] is not flow and snapshots[0].get_params() == flow.get_params()
+
+
+@pytest.mark.parametrize("name", ["fitted", "regressed"])
+def test_warm_start_continues(name, clouds, request):
+    X, _ = clouds
+    flow = request.getfixturevalue(name)
+    warm = copy.deepcopy(flow).set_params(warm_start=True, **NOTHING_LEARNED).fit(*clouds)
+    assert relative_error(warm.transform(X), flow.transform(X)) < 0.01
+    cold = copy.deepcopy(flow).set_params(**NOTHING_LEARNED).fit(*clouds)
+    assert relative_error(cold.transform(X), flow.transform(X)) > 0.05
+
+
+@pytest.mark.parametrize("name", ["fitted", "regressed"])
+def test_warm_start_does_not_change_what_it_started_from(name, clouds, request):
+    X, _ = clouds
+    fitted = request.getfixturevalue(name)
+    other = copy.copy(fitted).set_params(
+        warm_start=True, max_iter=50, validation_fraction=0.0, early_stopping=False
+    )
+    before = fitted.transform(X)
+    moved = other.fit(*clouds).transform(X)
+    np.testing.assert_array_equal(fitted.transform(X), before)
+    assert not np.array_equal(moved, before)
+
+
+def test_warm_start_on_other_features(fitted, clouds):
+    flow = copy.deepcopy(fitted).set_params(warm_start=True)
+    with pytest.raises(ValueError, match="warm_start=True continues a fit on 2 features; got 1"):
+        flow.fit(clouds[0][:, :1], clouds[1][:, :1])
+    assert flow.n_features_in_ == 2
+    flow.transform(clouds[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "velocity"), [("fitted", "gradient"), ("regressed", "potential"), ("regressed", "mlp")]
+)
+def test_warm_start_of_another_kind_of_field(name, velocity, clouds, request):
+    flow = copy.deepcopy(request.getfixturevalue(name)).set_params(warm_start=True, velocity=velocity)
+    with pytest.raises(ValueError, match=r"warm_start=True continues .*set_params\(warm_start=False\)"):
+        flow.fit(*clouds)
+
+
+@pytest.mark.parametrize("velocity", ["potential", "gradient"])
+def test_warm_start_of_a_fit_that_had_too_few_rows_to_learn(velocity, clouds):
+    X0, X1 = clouds
+    flow = quick_flow(velocity=velocity, warm_start=True, learning_rate=0.05).fit(X0[:10], X1[:10])
+    assert flow.n_iter_ == 0
+    flow.fit(X0, X1)
+    assert flow.n_iter_ == 200 and energy_distance(flow.transform(X0), X1) < 0.1 * energy_distance(X0, X1)
+
+
+def test_warm_start_of_an_unfitted_flow_starts_anew(clouds):
+    flow = quick_flow(warm_start=True, max_iter=20).fit(*clouds)
+    np.testing.assert_array_equal(
+        flow.transform(clouds[0]), quick_flow(max_iter=20).fit(*clouds).transform(clouds[0])
+    )
+
+
+class BreaksDown(SmallNet):
+    """Trains for a while, and then returns NaN."""
+
+    calls = 0
+
+    def forward(self, x, t):
+        type(self).calls += 1
+        return super().forward(x, t) * (math.nan if type(self).calls > 60 else 1.0)
+
+
+@pytest.mark.parametrize("validation_fraction", [0.0, 0.1])
+def test_a_loss_that_is_not_finite_stops_with_advice(validation_fraction, clouds, fitted, monkeypatch):
+    monkeypatch.setattr(BreaksDown, "calls", 0)
+    flow = copy.deepcopy(fitted).set_params(
+        velocity=BreaksDown, validation_fraction=validation_fraction, early_stopping=False
+    )
+    before, moved = dict(vars(flow)), flow.transform(clouds[0])
+    with pytest.raises(FloatingPointError, match="loss became nan within the first 100 steps. Lower learning_rate"):
+        flow.fit(*clouds)
+    assert vars(flow) == before
+    np.testing.assert_array_equal(flow.transform(clouds[0]), moved)
+
+
+def test_an_error_in_a_callback_leaves_the_flow_as_it_was(clouds, fitted):
+    def fail(state):
+        raise RuntimeError("disk full")
+
+    flow = copy.deepcopy(fitted).set_params(callbacks=[fail])
+    before = dict(vars(flow))
+    with pytest.raises(RuntimeError, match="disk full"):
+        flow.fit(*clouds)
+    assert vars(flow) == before
+
+
+def test_progress(clouds, capsys):
+    quick_flow(max_iter=150, n_reflow=1, verbose=1).fit(*clouds)
+    shown = capsys.readouterr()
+    assert shown.out == "" and "fit" in shown.err and "reflow 1" in shown.err and "150/150" in shown.err
+    quick_flow(max_iter=150).fit(*clouds)
+    assert capsys.readouterr().err == ""
