@@ -71,7 +71,8 @@ class FlowFit:
 
     def _split(self, X0, X1):
         n_held = [round(self.transport.validation_fraction * len(X)) for X in (X0, X1)]
-        if min(len(X0), len(X1)) < _MIN_ROWS_TO_HOLD_OUT or min(n_held) == 0:
+        self.too_few = min(len(X0), len(X1)) < _MIN_ROWS_TO_HOLD_OUT
+        if self.too_few or min(n_held) == 0:
             n_held = [0, 0]
         orders = [torch.randperm(len(X), generator=self.generator) for X in (X0, X1)]
         if len(X0) == len(X1):
@@ -92,7 +93,7 @@ class FlowFit:
 
     def run(self):
         """Train every round and publish the result."""
-        if not self.can_watch and self.transport.early_stopping and self.velocity.base is not None:
+        if self.too_few and self.transport.early_stopping and self.velocity.base is not None:
             self._record(0, n_iter=0, seconds=0.0)
         else:
             for reflow_round in range(1 + self.transport.n_reflow):
@@ -194,10 +195,7 @@ class FlowFit:
         return TensorRows(torch.cat([x0, origin])), TensorRows(torch.cat([image, x1]))
 
     def _solve(self, velocity, x, backwards=False):
-        if isinstance(velocity.learned, PotentialVelocity):
-            solver, grid = SOLVERS["euler"](), SCHEDULES["uniform"](1)  # exact along straight lines
-        else:
-            solver, grid = SOLVERS["rk4"](), SCHEDULES["uniform"](4)
+        solver, grid = _fine_solver(velocity)
         return solver.solve(velocity, x, grid.flip(0) if backwards else grid)
 
     def _on_check(self, as_velocity, reflow_round, iteration, loss, validation_loss, energy, model):
@@ -217,8 +215,8 @@ class FlowFit:
         rows0, rows1 = (self.held0, self.held1) if self.can_watch else (self.train0, self.train1)
         x, target = _some(rows0, _MEASURED_ROWS), _some(rows1, _MEASURED_ROWS)
         velocity = self.velocity
-        grid = SCHEDULES["uniform"](4)
-        states = torch.stack(list(SOLVERS["rk4"]().states(velocity, x, grid)))
+        solver, grid = _fine_solver(velocity)
+        states = torch.stack(list(solver.states(velocity, x, grid)))
         moved, unit = states[-1], target.square().sum(1).mean().clamp_min(1e-30)
         one_step = x + velocity(x, torch.zeros(len(x), device=x.device))
         scale = self.geometry.scale.to(x)
@@ -279,11 +277,23 @@ def _potential_flow(potential):
     return FlowVelocity(None, PotentialVelocity(potential))
 
 
+def _fine_solver(velocity):
+    """A solver and a time grid that follow the field closely."""
+    if isinstance(velocity.learned, PotentialVelocity):
+        return SOLVERS["euler"](), SCHEDULES["uniform"](1)  # exact along straight lines
+    return SOLVERS["rk4"](), SCHEDULES["uniform"](4)
+
+
 def resolve_device(device):
     """The torch device that `device` names; "auto" is CUDA where there is one."""
-    if device != "auto":
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
         return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError as error:
+        raise ValueError(
+            f'device must be "auto" or a torch device such as "cpu" or "cuda:0"; got {device!r}.'
+        ) from error
 
 
 def _some(rows, n):

@@ -61,7 +61,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         (`GradientVelocity`, the gradient of a potential), "mlp" (`MLPVelocity`) and a factory
         `f(n_features) -> nn.Module` with `forward(x, t)`, t of shape (n,), are regressed on the coupling's pairs.
         "auto" is "potential" where the optimal flow is what is asked for, that is with `coupling="ot"`, the
-        linear path and no reflow, and "gradient" elsewhere.
+        linear path and no reflow, and "gradient" elsewhere, also with an `OTCoupling` of your own.
     base : {"affine"} or None, default="affine"
         The fixed part of a regressed field: the optimal one between Gaussians, or nothing.
     scaling : {"feature", "common"} or None, default="feature"
@@ -239,6 +239,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         self.verbose = verbose
 
     def _fit(self, X0, X1, y0, y1):
+        self._check_options()
         fit = FlowFit(self, X0, X1)
         # A module of the user's draws from torch's own generator (first weights, dropout): seeded here, and put back.
         with torch.random.fork_rng(devices=[]):
@@ -283,11 +284,8 @@ class RectifiedFlowTransport(InvertibleTransport):
         return -metrics.energy_distance(moved, X1, max_samples=4096, random_state=0)
 
     def _grid(self):
+        self._check_options()
         if self.solver == "auto":
-            if self.n_steps is not None:
-                raise ValueError(
-                    f'n_steps={self.n_steps} needs a named solver, for example solver="rk4"; "auto" finds its own.'
-                )
             return SCHEDULES[self.schedule](self.n_steps_)
         return SCHEDULES[self.schedule](self.n_steps or _NAMED_SOLVER_STEPS)
 
@@ -332,11 +330,29 @@ class RectifiedFlowTransport(InvertibleTransport):
             return OTCoupling(n_jobs=self.n_jobs)
         return COUPLINGS[self.coupling]() if isinstance(self.coupling, str) else self.coupling
 
+    def _check_options(self):
+        """Refuse what no single parameter shows to be wrong."""
+        if self.velocity == "potential" and not self._asks_for_optimal_flow():
+            raise ValueError(
+                'velocity="potential" is the optimal flow itself, which goes with coupling="ot", path="linear" and '
+                f"n_reflow=0; got coupling={self.coupling!r}, path={self.path!r}, n_reflow={self.n_reflow}. Take "
+                'velocity="gradient" to regress a field on the pairs.'
+            )
+        if isinstance(self.coupling, type):
+            raise ValueError(f"coupling must be an instance; got the class {self.coupling.__name__}. Add parentheses.")
+        for callback in self.callbacks or ():
+            if not callable(callback):
+                raise ValueError(f"callbacks must hold callables f(state); got {callback!r}.")
+        if self.solver == "auto" and self.n_steps is not None:
+            raise ValueError(
+                f'n_steps={self.n_steps} needs a named solver, for example solver="rk4"; "auto" finds its own.'
+            )
+
+    def _asks_for_optimal_flow(self):
+        return self.coupling == "ot" and isinstance(self._path(), LinearPath) and self.n_reflow == 0
+
     def _is_potential(self):
-        if self.velocity != "auto":
-            return self.velocity == "potential"
-        is_optimal = self.coupling == "ot" and isinstance(self._path(), LinearPath)
-        return is_optimal and self.n_reflow == 0
+        return self.velocity in ("auto", "potential") and self._asks_for_optimal_flow()
 
     def _continues(self, kind):
         """Whether the parameters ask for a field of this class; a factory's are not known before it is called."""

@@ -67,7 +67,7 @@ def test_learns_what_the_affine_map_cannot_do(clouds, fitted, regressed):
 def test_without_training_the_flow_is_the_affine_map(velocity):
     # On few rows its covariances are shrunk, and those of the baseline are not.
     data = make_gaussian_shift(8000, 3, random_state=0)
-    flow = quick_flow(velocity=velocity, coupling="independent", scaling="common", **NOTHING_LEARNED)
+    flow = quick_flow(velocity=velocity, coupling="ot", scaling="common", **NOTHING_LEARNED)
     flow.fit(data.X0, data.X1)
     affine = AffineTransport().fit(data.X0, data.X1)
     assert relative_error(flow.transform(data.X0), affine.transform(data.X0)) < 0.01

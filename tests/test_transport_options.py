@@ -131,3 +131,28 @@ def test_data_far_from_the_origin(shift, clouds):
     flow = quick_flow(max_iter=50).fit(X0, X1)
     plain = quick_flow(max_iter=50).fit(*clouds)
     np.testing.assert_allclose(flow.transform(X0) - shift, plain.transform(clouds[0]), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"velocity": "potential", "coupling": "independent"}, 'goes with coupling="ot"'),
+        ({"velocity": "potential", "n_reflow": 1}, "n_reflow=0; got .* n_reflow=1"),
+        ({"coupling": OTCoupling}, "Add parentheses"),
+        ({"callbacks": [3]}, "callbacks must hold callables.*got 3"),
+        ({"n_steps": 4}, "n_steps=4 needs a named solver"),
+        ({"device": "abacus"}, "'abacus'"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_go_together_are_refused_before_any_work(clouds, params, message):
+    flow = quick_flow(**{"velocity": "auto", **params})
+    before = dict(vars(flow))
+    with pytest.raises(ValueError, match=message):
+        flow.fit(*clouds)
+    assert vars(flow) == before
+
+
+def test_without_a_held_out_part_training_goes_to_the_end(clouds):
+    flow = quick_flow(validation_fraction=0.0, max_iter=30).fit(*clouds)
+    assert flow.n_iter_ == 30

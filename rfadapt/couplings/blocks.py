@@ -69,9 +69,8 @@ class OTCoupling(Coupling):
     def _draw_blocks(self, n0, n1, generator):
         if max(n0, n1) <= self.block_size:
             return [(torch.arange(n0), torch.arange(n1))]
-        size = min(self.block_size, n0, n1)
-        n_blocks = min(self.n_pairings * -(-max(n0, n1) // size), self.max_blocks)
-        halves = (_shuffled_blocks(n, size, n_blocks, generator) for n in (n0, n1))
+        n_blocks = min(self.n_pairings * -(-max(n0, n1) // self.block_size), self.max_blocks)
+        halves = (_shuffled_blocks(n, min(n, self.block_size), n_blocks, generator) for n in (n0, n1))
         return list(zip(*halves))
 
     def _n_workers(self, n_blocks):
