@@ -1,17 +1,90 @@
-"""Domain adaptation and unpaired translation by rectified flow, in scikit-learn's style."""
+"""Domain adaptation and unpaired translation by rectified flow, in scikit-learn's style.
+
+Public names are loaded when they are first used: `import rfadapt` alone does not wait for torch and scikit-learn.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ._version import __version__
-from .base import BaseTransport
-from .compare import compare_transports
-from .couplings import IndependentCoupling, OTCoupling, PairedCoupling
-from .transport import RectifiedFlowTransport
+
+if TYPE_CHECKING:
+    from . import couplings, datasets, metrics, paths, plotting, schedules, solvers, tables, velocity
+    from .base import BaseTransport, InvertibleTransport
+    from .baselines import (
+        AffineTransport,
+        ClassRegularizedSinkhornTransport,
+        CoralTransport,
+        EMDTransport,
+        IdentityTransport,
+        KernelMappingTransport,
+        SinkhornTransport,
+        UnbalancedSinkhornTransport,
+    )
+    from .callbacks import Checkpoint
+    from .compare import compare_transports
+    from .couplings import IndependentCoupling, OTCoupling, PairedCoupling
+    from .transport import RectifiedFlowTransport
+
+_HOMES = {
+    "BaseTransport": "base",
+    "InvertibleTransport": "base",
+    "AffineTransport": "baselines",
+    "ClassRegularizedSinkhornTransport": "baselines",
+    "CoralTransport": "baselines",
+    "EMDTransport": "baselines",
+    "IdentityTransport": "baselines",
+    "KernelMappingTransport": "baselines",
+    "SinkhornTransport": "baselines",
+    "UnbalancedSinkhornTransport": "baselines",
+    "Checkpoint": "callbacks",
+    "compare_transports": "compare",
+    "IndependentCoupling": "couplings",
+    "OTCoupling": "couplings",
+    "PairedCoupling": "couplings",
+    "RectifiedFlowTransport": "transport",
+}
+_MODULES = ["couplings", "datasets", "metrics", "paths", "plotting", "schedules", "solvers", "tables", "velocity"]
 
 __all__ = [
-    "compare_transports",
+    "AffineTransport",
     "BaseTransport",
+    "Checkpoint",
+    "ClassRegularizedSinkhornTransport",
+    "CoralTransport",
+    "EMDTransport",
+    "IdentityTransport",
     "IndependentCoupling",
+    "InvertibleTransport",
+    "KernelMappingTransport",
     "OTCoupling",
     "PairedCoupling",
     "RectifiedFlowTransport",
+    "SinkhornTransport",
+    "UnbalancedSinkhornTransport",
     "__version__",
+    "compare_transports",
+    "couplings",
+    "datasets",
+    "metrics",
+    "paths",
+    "plotting",
+    "schedules",
+    "solvers",
+    "tables",
+    "velocity",
 ]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABCMeta, abstractmethod
 from dataclasses import asdict, is_dataclass
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -129,7 +130,8 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         check_is_fitted(self)
         tensors, values = self._get_state()
         params = {name: _to_json(value) for name, value in self.get_params(deep=False).items()}
-        description = {"class": type(self).__name__, "params": params, "fitted": values}
+        kind = {"class": type(self).__name__, "module": type(self).__module__}
+        description = {**kind, "params": params, "fitted": values}
         _persistence.write_model(path, tensors, description)
 
     @classmethod
@@ -155,6 +157,8 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
             If there is no file, it is truncated, or it is not a transport of this class.
         """
         tensors, description = _persistence.read_model(path)
+        if description["module"].startswith(f"{__package__}."):
+            import_module(description["module"])  # ours are loaded at need; nobody else's is because a file says so
         kinds = {kind.__name__: kind for kind in _all_subclasses(BaseTransport)}
         kind = kinds.get(description["class"])
         if kind is None:

@@ -108,7 +108,8 @@ class RectifiedFlowTransport(InvertibleTransport):
     n_jobs : int, default=None
         Processes for `coupling="ot"`: see `OTCoupling`.
     callbacks : list of callable, default=None
-        Each is called with a `TrainingState` at every check; one that returns True ends the round.
+        Each is called with a `TrainingState` at every check, for example a `Checkpoint`; one that returns True ends
+        the round.
     random_state : int, RandomState or None, default=None
         Same seed, same result.
     verbose : int, default=0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import AFFINE, NOTHING_LEARNED, SmallNet, quick_flow, relative_error
 
-from rfadapt import RectifiedFlowTransport
+from rfadapt import Checkpoint, RectifiedFlowTransport
 from rfadapt.metrics import energy_distance
 
 
@@ -93,12 +93,11 @@ def test_a_callback_can_end_the_fit(clouds):
 def test_a_killed_fit_is_resumed_from_its_checkpoint(velocity, clouds, tmp_path):
     path = tmp_path / "checkpoint"
 
-    def checkpoint(state):
-        state.snapshot().save(path)
+    def kill(state):
         if state.iteration == 200:
             raise KeyboardInterrupt
 
-    killed = quick_flow(velocity=velocity, learning_rate=0.05, max_iter=1000, callbacks=[checkpoint])
+    killed = quick_flow(velocity=velocity, learning_rate=0.05, max_iter=1000, callbacks=[Checkpoint(path), kill])
     with pytest.raises(KeyboardInterrupt):
         killed.fit(*clouds)
     assert not any(name.endswith("_") for name in vars(killed))
