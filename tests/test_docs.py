@@ -26,6 +26,11 @@ def name_of(page):
     return page.name
 
 
+def prose(page):
+    """The text of a page without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
 def blocks(page):
     """The blocks that are run, as (line number, language, text)."""
     text = page.read_text(encoding="utf-8")
@@ -83,7 +88,7 @@ def test_docstring_examples(name, elsewhere):
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=name_of)
 def test_links_lead_somewhere(page):
-    for target in LINK.findall(page.read_text(encoding="utf-8")):
+    for target in LINK.findall(prose(page)):
         if "://" in target:
             continue
         file, _, anchor = target.partition("#")
@@ -94,12 +99,12 @@ def test_links_lead_somewhere(page):
 
 def headings(page):
     """The anchors that a renderer makes of a page's headings."""
-    lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
 def test_every_page_is_linked_from_the_index_and_the_readme():
-    index, readme = (page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "index.md", ROOT / "README.md"))
+    readme, index = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/index.md"))
     for page in PAGES:
         if page.name not in ("README.md", "index.md"):
             assert f"]({page.name})" in index and f"](docs/{page.name})" in readme
@@ -107,7 +112,7 @@ def test_every_page_is_linked_from_the_index_and_the_readme():
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_names_of_the_package_exist(page):
-    for name in set(re.findall(r"`(rfadapt(?:\.\w+)+)", page.read_text(encoding="utf-8"))):
+    for name in set(re.findall(r"`(rfadapt(?:\.\w+)+)", prose(page))):
         module, _, attribute = name.rpartition(".")
         try:
             importlib.import_module(name)
@@ -127,6 +132,7 @@ def options():
 
 
 def loaders():
+    """The functions of rfadapt.datasets."""
     functions = inspect.getmembers(datasets, inspect.isfunction)
     return [name for name, function in functions if function.__module__ == datasets.__name__ and name[0] != "_"]
 
