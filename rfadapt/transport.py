@@ -90,15 +90,20 @@ class RectifiedFlowTransport(InvertibleTransport):
     learning_rate : float or "auto", default="auto"
         Peak step size of Adam. "auto" takes the velocity field's own `learning_rate`, else 1e-3.
     early_stopping : bool, default=True
-        End a round soon after held-out quality has stopped improving: neither the held-out loss
-        (relatively) nor the energy distance of the moved held-out rows (absolutely) fell by `tol` in
-        `n_iter_no_change` checks, one every 100 steps. The step size then falls to zero over as long again.
+        End a round when the loss on held-out rows has stopped falling. Weights are kept only if they bring the
+        held-out rows no further from their target, in energy distance, than the affine start does (in reflow rounds:
+        whatever the energy distance), so that a map that overfits where few rows look is not praised by its loss.
+        Training then goes back to the best weights, and the step size falls to zero in 7/3 of the steps that led
+        to them.
     validation_fraction : float, default=0.1
-        Share of each sample that is held out to watch. The weights returned are those with the lowest held-out
-        loss; the affine map takes part, so that training is undone where it did not beat it. With fewer than 20
-        rows in a sample nothing is held out, and the affine map is the result.
+        Share of each sample that is held out to watch. The weights returned are the best by the rule above; the
+        start (the affine map, with a base) takes part, so that training is undone where it did not beat it. With
+        fewer than 20 rows in a sample nothing is held out, and the affine map is the result. With 0 training goes
+        on for `max_iter` steps.
     n_iter_no_change : int, default=8
+        Checks, one every 100 steps, without a lower held-out loss after which progress counts as stopped.
     tol : float, default=1e-4
+        Share by which the held-out loss must fall to count as lower.
     warm_start : bool, default=False
         Continue from the weights of the last `fit`, with its scaling and base.
     device : str or torch.device, default="auto"
@@ -180,7 +185,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-    _needed_to_load = ("velocity", "path")
+    _needed_to_load = ("velocity", "path", "solver")
     _strategies = {
         kind.__name__: kind
         for kind in (*PATHS.values(), *SOLVERS.values(), *COUPLINGS.values(), PairedCoupling)

@@ -248,3 +248,13 @@ def test_a_flow_on_the_gpu_answers_on_the_device_of_its_input(clouds, tmp_path):
     flow.save(tmp_path / "model")
     on_cpu = RectifiedFlowTransport.load(tmp_path / "model", device="cpu")
     np.testing.assert_allclose(on_cpu.transform(clouds[0]), moved, atol=1e-2)
+
+
+def test_a_map_that_is_steep_between_two_clumps_is_inverted():
+    rng = np.random.default_rng(0)
+    X0 = rng.normal(size=(600, 2))
+    X1 = rng.normal(size=(500, 2)) + rng.choice([-4, 4], size=(500, 1))
+    flow = RectifiedFlowTransport(max_iter=400, device="cpu", random_state=0).fit(X0, X1)
+    moved = flow.transform(X0)
+    assert relative_error(flow.inverse_transform(moved), X0) < 1e-3
+    assert relative_error(flow.set_params(solver="rk4", n_steps=8).transform(X0), moved) < 1e-3
