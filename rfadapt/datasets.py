@@ -79,7 +79,7 @@ def make_gaussian_shift(n_samples=1000, n_features=2, *, shift=2.0, random_state
     )
 
 
-def load_drifted_digits(*, blur=0.8, gain=0.6, offset=3.0, rotation=8.0, random_state=0) -> Bunch:
+def load_drifted_digits(*, blur=0.6, gain=0.7, offset=2.0, rotation=15.0, random_state=0) -> Bunch:
     """Load handwritten digits and other handwritten digits seen by a sensor that has drifted.
 
     scikit-learn's 1797 digits (8 x 8 pixels, values 0 to 16) are split at random into two disjoint halves,
@@ -89,13 +89,13 @@ def load_drifted_digits(*, blur=0.8, gain=0.6, offset=3.0, rotation=8.0, random_
 
     Parameters
     ----------
-    blur : float, default=0.8
+    blur : float, default=0.6
         Standard deviation of the Gaussian blur, in pixels.
-    gain : float, default=0.6
+    gain : float, default=0.7
         Factor on every value.
-    offset : float, default=3.0
+    offset : float, default=2.0
         Added to every value after the gain, in units of the pixel values.
-    rotation : float, default=8.0
+    rotation : float, default=15.0
         Counterclockwise, in degrees.
     random_state : int, RandomState instance or None, default=0
         Splits the halves.

@@ -106,7 +106,7 @@ def _digits(report, flow, random_state, progress):
     report.paragraph(
         f"A support vector classifier was trained on {len(data.X0)} clean digits; on other clean digits "
         f"{classifier.score(twins.X1[test], y_test):.1%} of its answers are right. Then the sensor drifts: it is "
-        "turned by 8 degrees, out of focus, has lost 40% of its sensitivity and gained a dark level. The "
+        "turned by 15 degrees, out of focus, has lost 30% of its sensitivity and gained a dark level. The "
         "classifier is not touched. Instead a map is learned that carries drifted digits back among the clean "
         f"ones, from {len(learn)} drifted digits without labels. It is scored on {len(test)} others."
     )
