@@ -29,7 +29,7 @@ class Objective(Protocol):
         """Groups for the optimiser; `relative_rate` multiplies the step size of a group."""
 
     def set_gradients(self) -> torch.Tensor:
-        """Draw a batch, set every parameter's `grad`, and return the loss (without waiting for the device)."""
+        """Draw a batch, set every parameter's `grad`, and return the loss, on the device."""
 
     def restart(self) -> None:
         """Forget whatever was remembered of the weights that training now leaves."""
@@ -129,9 +129,7 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
             if restarts > objective.max_restarts:
                 warnings.warn(_kept_diverging(restarts, plan.learning_rate), ConvergenceWarning, stacklevel=2)
                 break
-            for module in (model, averaged):
-                module.load_state_dict(best.model.state_dict())
-            objective.restart()
+            _go_back(objective, averaged, best.model)
             optimizer, rate.peak = _optimizer(objective), rate.peak / 2
             continue
         for mine, theirs in zip(averaged.buffers(), model.buffers()):
@@ -141,11 +139,16 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
             break
         if plan.early_stopping and best.stalled and rate.is_constant:
             # Whatever was learned since the best weights was noise: the step size falls from there.
-            for module in (model, averaged):
-                module.load_state_dict(best.model.state_dict())
-            objective.restart()
+            _go_back(objective, averaged, best.model)
             rate.fall_now(iteration, best.iteration)
     return best.model, iteration
+
+
+def _go_back(objective, averaged, best):
+    """Let training and its average go on from the best weights."""
+    for module in (objective.model, averaged):
+        module.load_state_dict(best.state_dict())
+    objective.restart()
 
 
 def _optimizer(objective):

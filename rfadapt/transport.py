@@ -396,7 +396,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         plain = ("n_features_in_", "n_iter_", "history_", "solver_", "n_steps_")
         values = {name: getattr(self, name) for name in plain}
         if hasattr(self, "feature_names_in_"):
-            values["feature_names_in_"] = list(self.feature_names_in_)
+            values["feature_names_in_"] = {"array": list(self.feature_names_in_)}
         # The parameters may say something else by now: what was fitted is what counts.
         learned = self.velocity_.learned
         values["learned"] = None if learned is None else type(learned).__name__
@@ -407,8 +407,6 @@ class RectifiedFlowTransport(InvertibleTransport):
     def _set_state(self, tensors, values):
         learned, width, has_base = (values.pop(name) for name in ("learned", "width", "base"))
         super()._set_state({}, values)
-        if "feature_names_in_" in values:
-            self.feature_names_in_ = np.array(values["feature_names_in_"], dtype=object)
         parts = {"velocity": {}, "geometry": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
