@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import couplings, datasets, metrics, paths, plotting, schedules, solvers, tables, velocity
+    from . import (
+        adaptation,
+        couplings,
+        datasets,
+        metrics,
+        model_selection,
+        paths,
+        plotting,
+        schedules,
+        solvers,
+        tables,
+        velocity,
+    )
+    from .adaptation import AdaptedClassifier, AdaptedRegressor, DomainAdapter
     from .base import BaseTransport, InvertibleTransport
     from .baselines import (
         AffineTransport,
@@ -27,6 +40,9 @@ if TYPE_CHECKING:
     from .transport import RectifiedFlowTransport
 
 _HOMES = {
+    "AdaptedClassifier": "adaptation",
+    "AdaptedRegressor": "adaptation",
+    "DomainAdapter": "adaptation",
     "BaseTransport": "base",
     "InvertibleTransport": "base",
     "AffineTransport": "baselines",
@@ -44,14 +60,29 @@ _HOMES = {
     "PairedCoupling": "couplings",
     "RectifiedFlowTransport": "transport",
 }
-_MODULES = ["couplings", "datasets", "metrics", "paths", "plotting", "schedules", "solvers", "tables", "velocity"]
+_MODULES = [
+    "adaptation",
+    "couplings",
+    "datasets",
+    "metrics",
+    "model_selection",
+    "paths",
+    "plotting",
+    "schedules",
+    "solvers",
+    "tables",
+    "velocity",
+]
 
 __all__ = [
+    "AdaptedClassifier",
+    "AdaptedRegressor",
     "AffineTransport",
     "BaseTransport",
     "Checkpoint",
     "ClassRegularizedSinkhornTransport",
     "CoralTransport",
+    "DomainAdapter",
     "EMDTransport",
     "IdentityTransport",
     "IndependentCoupling",
@@ -63,10 +94,12 @@ __all__ = [
     "SinkhornTransport",
     "UnbalancedSinkhornTransport",
     "__version__",
+    "adaptation",
     "compare_transports",
     "couplings",
     "datasets",
     "metrics",
+    "model_selection",
     "paths",
     "plotting",
     "schedules",

@@ -10,9 +10,10 @@ import torch
 _MAX_ROWS = 131072
 # Conjugates are improved until the residual is below this share of the spread, mostly at the first try.
 _CLOSE = 0.03
-_MOST_TRIES = 10
-# Batches after which the metric in which conjugates are solved for follows the potential.
+_MOST_TRIES = 3
+# Batches after which the metric in which conjugates are solved for follows the potential, and rows it is taken from.
 _CALIBRATE_EVERY = 25
+_CALIBRATION_ROWS = 64
 
 
 class Regression:
@@ -65,14 +66,14 @@ class Regression:
         pass
 
     def held_out(self, pairs, n):
-        """A function of the model: its loss on `n` fixed pairs at fixed times."""
+        """A function of the model: the terms of its loss on `n` fixed pairs at fixed times."""
         x0, x1 = pairs.sample(n, torch.Generator().manual_seed(0))
         t = ((torch.arange(n, device=x0.device) + 0.5) / n).to(x0)
         x_t, target = self.regression(x0, x1, t)
 
         @torch.no_grad()
         def loss(model):
-            return (model(x_t, t) - target).square().sum(1).mean().item()
+            return ((model(x_t, t) - target).square().sum(1),)
 
         return loss
 
@@ -122,17 +123,11 @@ class SemiDual:
         self._n_batches = 0
 
     def parameter_groups(self):
-        directions = [self.model.directions]
-        others = [value for name, value in self.model.named_parameters() if name != "directions"]
-        n_features = self.model.directions.shape[1]
-        return [
-            {"params": directions, "relative_rate": 1.0},
-            {"params": others, "relative_rate": 1 / math.sqrt(n_features)},
-        ]
+        return self.model.parameter_groups()
 
     def set_gradients(self):
         if self._n_batches % _CALIBRATE_EVERY == 0:
-            self.model.calibrate(self.conjugates.z[: 8 * self.model.whitening.shape[0]])
+            self.model.calibrate(self.conjugates.z[:_CALIBRATION_ROWS])
         self._n_batches += 1
         index0, index1 = (self._draw(n) for n in (len(self.rows0), len(self.conjugates)))
         at = self.model.frozen()
@@ -155,7 +150,7 @@ class SemiDual:
         self.conjugates.forget(self.model)
 
     def held_out(self, rows0, rows1):
-        """A function of the potential: its semi-dual over all of these rows."""
+        """A function of the potential: the terms of its semi-dual, over all of these rows."""
         z0, conjugates = rows0 @ self.model.whitening, _Conjugates(self.model, rows1)
 
         @torch.no_grad()
@@ -163,7 +158,7 @@ class SemiDual:
             at = model.frozen()
             # A conjugate that is not attained is underestimated, which would praise a map that is hard to invert.
             z1 = conjugates.attain(at)
-            return (at.value(z0).mean() + ((z1 * conjugates.q).sum(1) - at.value(z1)).mean()).item()
+            return at.value(z0), (z1 * conjugates.q).sum(1) - at.value(z1)
 
         return value
 

@@ -1,4 +1,4 @@
-"""One fit of a flow: hold out, centre and scale, pair, train; then again on the flow's own pairs (reflow)."""
+"""One fit of a flow, new or continued: hold out, centre and scale, pair, train; then again on own pairs (reflow)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import copy
 import math
 import time
 import warnings
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 
-from . import metrics
+from . import metrics, rotation
+from ._devices import resolve_device
 from ._objectives import Regression, SemiDual
+from ._progress import progress_bar
 from ._training import TrainingPlan, TrainingState, train
 from ._validation import make_generator
 from .couplings import PairedCoupling
@@ -25,6 +29,8 @@ _MIN_ROWS_TO_HOLD_OUT = 20
 # Rows on which a fit is measured, and (fewer, since it happens often) watched: enough for a percent.
 _MEASURED_ROWS = 2048
 _WATCHED_ROWS = 512
+# Rows of each domain that a turn is looked for in.
+_PAIRED_ROWS = 2048
 # Pairs from each end that a reflow round is trained on, at most.
 _REFLOW_ROWS = 65536
 # Held-out rows that the semi-dual is watched on, at most.
@@ -39,34 +45,45 @@ _SOLVER_TOLERANCE = 2.5e-5
 
 
 class FlowFit:
-    """What one call of `RectifiedFlowTransport.fit` works on; `run` sets the transport's fitted attributes.
+    """What one call of `fit` or `partial_fit` works on; `run` sets the transport's fitted attributes.
 
     Parameters
     ----------
     transport : RectifiedFlowTransport
     X0, X1 : Samples
+    continues : bool
+        Whether to go on from what the transport has learned, in its geometry, where it has learned anything.
+    earlier : list of dict
+        The history that this fit's is appended to.
     """
 
-    def __init__(self, transport, X0, X1):
+    def __init__(self, transport, X0, X1, *, continues, earlier=()):
         self.transport = transport
+        self.earlier = list(earlier)
         self.device = resolve_device(transport.device)
         self.generator = make_generator(transport.random_state)
         self.path = transport._path()
-        self._set_geometry(X0, X1)
+        self.samples = X0, X1
+        self._set_geometry(X0, X1, continues)
         self._split(X0, X1)
+        self._read()
         self.history = []
 
-    def _set_geometry(self, X0, X1):
+    def _set_geometry(self, X0, X1, continues):
         transport = self.transport
         # A last fit that had too few rows to learn anything has nothing to continue.
-        if transport.warm_start and "velocity_" in vars(transport) and transport.velocity_.learned is not None:
-            _check_warm_start(transport, X0.n_features)
-            self.geometry, self.velocity = transport.geometry_, copy.deepcopy(transport.velocity_)
+        self.continues = continues and "velocity_" in vars(transport) and transport.velocity_.learned is not None
+        if self.continues:
+            _check_field(transport, X0.n_features)
+            self.geometry, self.velocity = transport.geometry_, copy.deepcopy(transport.velocity_).to(self.device)
             self.covariances = None
             return
-        self.geometry, moments0, moments1 = fit_geometry(X0, X1, transport.scaling)
-        self.covariances = shrunk_covariances(moments0, moments1)
-        base = AffineVelocity(*self.covariances, self.path).to(self.device) if transport.base == "affine" else None
+        self.geometry, *self.moments = fit_geometry(X0, X1, transport.scaling)
+        self._set_base()
+
+    def _set_base(self):
+        self.covariances = shrunk_covariances(*self.moments)
+        base = AffineVelocity(*self.covariances, self.path).to(self.device) if self.transport.base == "affine" else None
         self.velocity = FlowVelocity(base, None)
 
     def _split(self, X0, X1):
@@ -77,15 +94,28 @@ class FlowFit:
         orders = [torch.randperm(len(X), generator=self.generator) for X in (X0, X1)]
         if len(X0) == len(X1):
             orders[1] = orders[0]  # so that rows which are pairs stay pairs
-        means = self.geometry.mean0, self.geometry.mean1
-        halves = zip((X0, X1), means, orders, n_held)
+        self.parts = [(order[n:], order[:n]) for order, n in zip(orders, n_held)]
+
+    def _read(self):
+        frames = (self.geometry.frame(t, self.path) for t in (0.0, 1.0))
         (self.train0, self.held0), (self.train1, self.held1) = (
-            (
-                ScaledRows(X, self.geometry, mean, order[n:], self.device),
-                ScaledRows(X, self.geometry, mean, order[:n], self.device),
-            )
-            for X, mean, order, n in halves
+            [ScaledRows(X, frame, index, self.device) for index in part]
+            for X, frame, part in zip(self.samples, frames, self.parts)
         )
+
+    def _turn(self):
+        """Turn domain 0, if that is asked for or shown by the rows, and begin anew; whether it was turned."""
+        x0, x1 = (_some(rows, _PAIRED_ROWS).double().cpu().numpy() for rows in (self.train0, self.train1))
+        problem = rotation.LinearProblem(x0, x1, *(covariance.numpy() for covariance in self.covariances))
+        random_state = np.random.RandomState(int(torch.randint(2**31, (), generator=self.generator)))
+        if self.transport.rotation == "auto" and not rotation.is_turned(problem, random_state):
+            return False
+        turn = torch.from_numpy(rotation.fit_rotation(problem, random_state))
+        self.geometry = self.geometry.turned(turn)
+        self.moments[0] = replace(self.moments[0], covariance=turn @ self.moments[0].covariance @ turn.T)
+        self._set_base()
+        self._read()
+        return True
 
     @property
     def can_watch(self):
@@ -93,14 +123,24 @@ class FlowFit:
 
     def run(self):
         """Train every round and publish the result."""
-        if self.too_few and self.transport.early_stopping and self.velocity.base is not None:
+        has_map = self.continues or self.velocity.base is not None
+        if self.transport.rotation is True and not self.continues:
+            self._turn()
+        if self.too_few and self.transport.early_stopping and has_map:
             self._record(0, n_iter=0, seconds=0.0)
         else:
             for reflow_round in range(1 + self.transport.n_reflow):
                 start = time.perf_counter()
                 n_iter = self._run_round(reflow_round)
+                if self._may_be_turned() and self._turn():
+                    n_iter += self._run_round(reflow_round)
                 self._record(reflow_round, n_iter=n_iter, seconds=time.perf_counter() - start)
         self._publish(self.transport, self.velocity)
+
+    def _may_be_turned(self):
+        """Whether the optimal flow has shown no more than the affine map, which a turn might better."""
+        automatic = self.transport.rotation == "auto" and not self.continues
+        return automatic and self.can_watch and self.transport._is_potential() and self.is_start
 
     def _run_round(self, reflow_round):
         if self.transport._is_potential():
@@ -120,7 +160,7 @@ class FlowFit:
             base,
             coupling.prepare(*train_rows, self.generator),
             self.path,
-            batch_size=self.transport.batch_size,
+            batch_size=self.transport._batch_size(),
             generator=self.generator,
             bfloat16=self.transport.precision == "bfloat16" or (self.transport.precision == "auto" and half),
         )
@@ -141,7 +181,7 @@ class FlowFit:
             potential = self.transport._make_potential(*self.covariances, n_rows, self.generator).to(self.device)
             start = copy.deepcopy(potential).make_affine()
         objective = SemiDual(
-            potential, self.train0, self.train1, batch_size=self.transport.batch_size, generator=self.generator
+            potential, self.train0, self.train1, batch_size=self.transport._batch_size(), generator=self.generator
         )
         loss = None
         if self.can_watch:
@@ -152,14 +192,15 @@ class FlowFit:
         """Run the training loop; `as_velocity` makes the flow's velocity of a model."""
         transport = self.transport
         plan = TrainingPlan(
-            max_iter=transport.max_iter,
+            max_iter=transport._planned_steps(min(len(self.train0), len(self.train1))),
+            max_time=transport.max_time,
             learning_rate=learning_rate if transport.learning_rate == "auto" else transport.learning_rate,
             n_iter_no_change=transport.n_iter_no_change,
             tol=transport.tol,
             early_stopping=transport.early_stopping and self.can_watch,
         )
         on_check = partial(self._on_check, as_velocity, reflow_round)
-        with _progress_bar(transport.verbose, plan.max_iter, reflow_round) as progress:
+        with progress_bar(transport.verbose, plan.max_iter, reflow_round) as progress:
             model, n_iter = train(
                 objective,
                 plan,
@@ -170,18 +211,18 @@ class FlowFit:
                 on_check=on_check,
                 progress=progress,
             )
-        self.velocity = as_velocity(model).eval()
+        self.velocity, self.is_start = as_velocity(model).eval(), model is start
         return n_iter
 
     def _make_monitor(self, held_out_loss, as_velocity):
-        """A function from a model to (its held-out loss, energy distance of the held-out rows it moves)."""
+        """A function from a model to the terms of its held-out loss, and of the energy distance of what it moves."""
         start, end = _some(self.held0, _WATCHED_ROWS), _some(self.held1, _WATCHED_ROWS)
 
         @torch.no_grad()
         def monitor(model):
             model.eval()  # the averaged weights, which are only looked at: without dropout
             moved = self._solve(as_velocity(model), start)
-            return held_out_loss(model), metrics.energy_distance(moved, end)
+            return held_out_loss(model), _energy_terms(moved, end)
 
         return monitor
 
@@ -198,14 +239,13 @@ class FlowFit:
         solver, grid = _fine_solver(velocity)
         return solver.solve(velocity, x, grid.flip(0) if backwards else grid)
 
-    def _on_check(self, as_velocity, reflow_round, iteration, loss, validation_loss, energy, model):
+    def _on_check(self, as_velocity, reflow_round, iteration, last, loss, validation_loss, energy, model):
         def snapshot():
             transport = copy.copy(self.transport)
             self._publish(transport, as_velocity(copy.deepcopy(model)))
             return transport
 
-        max_iter = self.transport.max_iter
-        state = TrainingState(reflow_round, iteration, max_iter, loss, validation_loss, energy, snapshot)
+        state = TrainingState(reflow_round, iteration, last, loss, validation_loss, energy, snapshot)
         # Every callback is shown the state, also when an earlier one has asked to stop.
         return any([callback(state) for callback in self.transport.callbacks or ()])
 
@@ -219,9 +259,8 @@ class FlowFit:
         states = torch.stack(list(solver.states(velocity, x, grid)))
         moved, unit = states[-1], target.square().sum(1).mean().clamp_min(1e-30)
         one_step = x + velocity(x, torch.zeros(len(x), device=x.device))
-        scale = self.geometry.scale.to(x)
-        shift = (self.geometry.mean1 - self.geometry.mean0).to(x)
-        cost = ((moved - x) * scale + shift).square().sum(1).double()
+        start, end = (self.geometry.frame(t, self.path).leave(z, z) for t, z in ((0.0, x), (1.0, moved)))
+        cost = (end - start).square().sum(1).double()
         record = {
             "round": reflow_round,
             "n_iter": n_iter,
@@ -239,8 +278,8 @@ class FlowFit:
     def _publish(self, transport, velocity):
         transport.geometry_ = self.geometry
         transport.velocity_ = velocity.eval().requires_grad_(False)
-        transport.history_ = list(self.history)
-        transport.n_iter_ = sum(record["n_iter"] for record in self.history)
+        transport.history_ = [*self.earlier, *self.history]
+        transport.n_iter_ = sum(record["n_iter"] for record in transport.history_)
         transport.solver_, transport.n_steps_ = self._cheapest_solver(transport.velocity_)
 
     @torch.no_grad()
@@ -258,18 +297,17 @@ class FlowFit:
         return name, n_steps
 
 
-def _check_warm_start(transport, n_features):
+def _check_field(transport, n_features):
+    """Refuse to continue what the data or the parameters do not go with."""
+    anew = "Call fit with warm_start=False to start anew."
     known = len(transport.geometry_.scale)
     if known != n_features:
-        raise ValueError(
-            f"warm_start=True continues a fit on {known} features; got {n_features}. Call "
-            "set_params(warm_start=False) to start anew."
-        )
+        raise ValueError(f"The last fit, which is to be continued, was on {known} features; got {n_features}. {anew}")
     kind = type(transport.velocity_.learned)
     if not transport._continues(kind):
         raise ValueError(
-            f"warm_start=True continues the field of the last fit, a {kind.__name__}; got "
-            f"velocity={transport.velocity!r}. Call set_params(warm_start=False) to start anew."
+            f"The last fit, which is to be continued, has a field of the class {kind.__name__}; got "
+            f"velocity={transport.velocity!r}. {anew}"
         )
 
 
@@ -284,21 +322,20 @@ def _fine_solver(velocity):
     return SOLVERS["rk4"](), SCHEDULES["uniform"](4)
 
 
-def resolve_device(device):
-    """The torch device that `device` names; "auto" is CUDA where there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(
-            f'device must be "auto" or a torch device such as "cpu" or "cuda:0"; got {device!r}.'
-        ) from error
-
-
 def _some(rows, n):
     """Up to `n` rows; the order of a split is random, so that the first ones are a random part."""
     return rows.rows(torch.arange(min(n, len(rows))))
+
+
+def _energy_terms(x, y):
+    """Terms for every row of two samples, whose two means add to the energy distance and vary as it does.
+
+    The row's share of the statistic to first order, as in the theory of U-statistics.
+    """
+    between, within_x, within_y = torch.cdist(x, y), torch.cdist(x, x).mean(1), torch.cdist(y, y).mean(1)
+    influences = 2 * (between.mean(1) - within_x), 2 * (between.mean(0) - within_y)
+    energy = (influences[0].mean() + influences[1].mean()) / 2
+    return tuple(influence - energy / 2 for influence in influences)
 
 
 def _warn_if_cost_rose(before, after):
@@ -311,28 +348,3 @@ def _warn_if_cost_rose(before, after):
             RuntimeWarning,
             stacklevel=2,
         )
-
-
-class _progress_bar:
-    """Context manager: a function (steps, loss) that moves a tqdm bar, or does nothing."""
-
-    def __init__(self, verbose, total, reflow_round):
-        self.verbose, self.total = verbose, total
-        self.title = "fit" if reflow_round == 0 else f"reflow {reflow_round}"
-        self.bar = None
-
-    def __enter__(self):
-        if self.verbose:
-            from tqdm.auto import tqdm
-
-            self.bar = tqdm(total=self.total, desc=self.title, unit="step")
-        return self._advance
-
-    def _advance(self, steps, loss):
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
-            self.bar.update(steps)
-
-    def __exit__(self, *exception):
-        if self.bar is not None:
-            self.bar.close()

@@ -12,9 +12,12 @@ from typing import Protocol
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ._optimisation import Average, LearningRate
+from ._optimisation import Adam, Average, LearningRate
 
 _CHECK_EVERY = 100
+# Standard errors by which the held-out loss or the held-out rows' energy distance must be below that of the start for
+# anything to count as learned. Few rows show some gains in the one only, some in the other.
+_EVIDENCE = 1.0
 
 
 class Objective(Protocol):
@@ -40,6 +43,7 @@ class TrainingPlan:
     """How long and how fast to train; see the parameters of RectifiedFlowTransport of the same names."""
 
     max_iter: int
+    max_time: float | None
     learning_rate: float
     n_iter_no_change: int
     tol: float
@@ -55,7 +59,7 @@ class TrainingState:
     round : int
         0 for the first fit, k for the k-th reflow.
     iteration, max_iter : int
-        Optimiser steps done and planned in this round.
+        Optimiser steps done and (with `max_time`, foreseen) planned in this round.
     loss : float
         Mean training loss since the last check.
     validation_loss, energy_distance : float
@@ -84,11 +88,12 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
     start : nn.Module
         The model to beat: it is returned if no check finds a lower held-out loss.
     monitor : callable or None
-        monitor(model) -> (validation loss, energy distance), lower is better for both.
+        monitor(model) -> (terms of the validation loss, terms of the energy distance), lower is better for both. Each
+        is a sum of means, given as a tuple of Tensors with an entry for every held-out row or pair.
     bound_energy : bool
         Whether weights that bring the held-out rows further from their target than `start` does are refused.
     on_check : callable
-        on_check(iteration, loss, validation_loss, energy_distance, averaged model) -> True to stop.
+        on_check(iteration, planned steps, loss, validation_loss, energy_distance, averaged model) -> True to stop.
     progress : callable
         progress(n_steps, loss) is told of the steps done.
 
@@ -104,20 +109,20 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
     FloatingPointError
         If the loss is not finite and the objective allows no restart.
     """
-    model, rate = objective.model, LearningRate(plan.learning_rate, plan.max_iter)
+    model, rate = objective.model, LearningRate(plan.learning_rate, plan.max_iter, plan.max_time)
     averaged = copy.deepcopy(model).requires_grad_(False)
     best = _Best(start, monitor, plan, bound_energy)
-    optimizer, average = _optimizer(objective), Average(model.parameters(), list(averaged.parameters()), plan.max_iter)
+    optimizer = Adam(objective.parameter_groups())
+    average = Average(model.parameters(), list(averaged.parameters()))
     model.train()
     iteration, restarts, losses = 0, 0, []
     while iteration < rate.last:
-        for group in optimizer.param_groups:
-            group["lr"] = rate(iteration) * group["relative_rate"]
         losses.append(objective.set_gradients())
-        optimizer.step()
-        average.update(iteration)
+        optimizer.step(rate(iteration))
+        average.update(iteration, rate.last)
         iteration += 1
-        if iteration % _CHECK_EVERY and iteration != rate.last:
+        rate.foresee(iteration)
+        if iteration % _CHECK_EVERY and iteration < rate.last:
             continue
         loss = torch.stack(losses).mean().item()
         progress(len(losses), loss)
@@ -130,12 +135,12 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
                 warnings.warn(_kept_diverging(restarts, plan.learning_rate), ConvergenceWarning, stacklevel=2)
                 break
             _go_back(objective, averaged, best.model)
-            optimizer, rate.peak = _optimizer(objective), rate.peak / 2
+            optimizer, rate.peak = Adam(objective.parameter_groups()), rate.peak / 2
             continue
         for mine, theirs in zip(averaged.buffers(), model.buffers()):
             mine.copy_(theirs)
         validation_loss, energy = best.check(averaged, iteration)
-        if on_check(iteration, loss, validation_loss, energy, averaged):
+        if on_check(iteration, rate.last, loss, validation_loss, energy, averaged):
             break
         if plan.early_stopping and best.stalled and rate.is_constant:
             # Whatever was learned since the best weights was noise: the step size falls from there.
@@ -151,41 +156,55 @@ def _go_back(objective, averaged, best):
     objective.restart()
 
 
-def _optimizer(objective):
-    return torch.optim.Adam(objective.parameter_groups(), lr=0.0, betas=(0.9, 0.99))
-
-
 class _Best:
     """The best weights so far, and whether held-out quality still improves.
 
-    The best are those with the lowest held-out loss among those that, where energy is bounded, bring the held-out
-    source rows no further from the held-out target rows (in energy distance) than the start does. The loss alone
-    would be blind to a map that overfits where few rows look, the energy distance alone to where each row goes.
+    The best are those with the lowest held-out loss among those that better the start, in the loss or in energy
+    distance, by more than the sampling error of the difference and that, where energy is bounded, bring the held-out
+    source rows no further from the held-out target rows (in energy distance) than the start does. The loss alone would
+    be blind to a map that overfits where few rows look, the energy distance alone to where each row goes.
     """
 
     def __init__(self, start, monitor, plan, bound_energy):
         self.monitor, self.plan, self.model = monitor, plan, start
         self.iteration = self.checks_without_change = 0
         if monitor is not None:
-            self.lowest_loss, energy = monitor(start)
+            self.at_start = monitor(start)
+            self.lowest_loss, energy = map(_total, self.at_start)
             self.highest_energy = energy if bound_energy else math.inf
 
     def check(self, model, iteration):
         if self.monitor is None:
             self.model = model
             return math.nan, math.nan
-        loss, energy = self.monitor(model)
+        now = self.monitor(model)
+        loss, energy = map(_total, now)
         margin = self.plan.tol * abs(self.lowest_loss)
-        better = loss < self.lowest_loss and energy <= self.highest_energy
+        better = loss < self.lowest_loss and energy <= self.highest_energy and self._betters_start(now)
         clearly = better and loss < self.lowest_loss - margin
         self.checks_without_change = 0 if clearly else self.checks_without_change + 1
         if better:
             self.model, self.lowest_loss, self.iteration = copy.deepcopy(model), loss, iteration
         return loss, energy
 
+    def _betters_start(self, now):
+        return any(_is_below(after, before) for before, after in zip(self.at_start, now))
+
     @property
     def stalled(self):
         return self.checks_without_change >= self.plan.n_iter_no_change
+
+
+def _total(terms):
+    """A sum of means: over pairs, or over the rows of either domain."""
+    return sum(term.mean().item() for term in terms)
+
+
+def _is_below(after, before):
+    """Whether a sum of means is lower by more than the sampling error of the difference."""
+    gains = [old - new for old, new in zip(before, after)]
+    variance = sum(gain.var(correction=0).item() / len(gain) for gain in gains)
+    return _total(gains) > _EVIDENCE * math.sqrt(variance)
 
 
 def _kept_diverging(restarts, learning_rate):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,55 +10,9 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import validate_data
+from torch.utils.data import Dataset
 
-# Rows looked at together when a whole data set is scanned: bounds memory for memory-mapped input.
-_SCAN_ROWS = 65536
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The validated rows of one domain; dense tensors are made only of the rows asked for.
-
-    Parameters
-    ----------
-    data : ndarray, CSR matrix or Tensor of shape (n_samples, n_features)
-        float32 or float64. A memory-mapped array stays on disk.
-    """
-
-    data: np.ndarray | sparse.csr_matrix | torch.Tensor
-
-    def __len__(self) -> int:
-        return self.data.shape[0]
-
-    @property
-    def n_features(self) -> int:
-        return self.data.shape[1]
-
-    @property
-    def is_tensor(self) -> bool:
-        return isinstance(self.data, torch.Tensor)
-
-    def rows(self, index=slice(None)) -> torch.Tensor:
-        """The rows at `index` (a slice or an integer array) as a dense tensor of the data's own dtype."""
-        if self.is_tensor:
-            return self.data[torch.as_tensor(index) if not isinstance(index, slice) else index]
-        if isinstance(index, torch.Tensor):
-            index = index.cpu().numpy()
-        rows = self.data[index]
-        if sparse.issparse(rows):
-            rows = rows.toarray()
-        # Memory-mapped files are often opened read-only, which torch does not accept without a copy.
-        return torch.from_numpy(np.require(rows, requirements=["C", "W"]))
-
-    def batches(self, size: int = _SCAN_ROWS):
-        """Consecutive dense batches, as pairs (slice, tensor)."""
-        for start in range(0, len(self), size):
-            part = slice(start, min(start + size, len(self)))
-            yield part, self.rows(part)
-
-    def numpy(self) -> np.ndarray:
-        """All rows as one dense float64 array."""
-        return self.rows().detach().cpu().numpy().astype(np.float64)
+from ._samples import DatasetRows, Samples
 
 
 def make_generator(random_state, device="cpu") -> torch.Generator:
@@ -77,27 +30,36 @@ def check_samples(X, name: str, *, n_features: int | None = None, like: str = "X
         For a wrong number of dimensions or features, an empty array, NaN or infinity (saying where), and
         data that are not real numbers.
     """
+    samples = _as_samples(X, name, n_features, like)
+    if not isinstance(X, Samples):
+        _check_finite(samples, name, X)
+    return samples
+
+
+def _as_samples(X, name, n_features=None, like="X0"):
+    """All checks that need no look at every number. Arrays of real numbers are neither copied nor read."""
     if isinstance(X, Samples):
         return X
+    if isinstance(X, Dataset):
+        X = DatasetRows(X, name)
     _check_dimensions(X, name, n_features, like)
     if isinstance(X, torch.Tensor):
-        data = _check_tensor(X, name)
-    else:
+        X = _check_tensor(X, name)
+    elif not isinstance(X, DatasetRows):
+        is_real_array = isinstance(X, np.ndarray) and X.dtype.kind in "fiub"
         try:
-            data = check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_all_finite=False,
-                               ensure_2d=True, input_name=name)
+            X = check_array(X, accept_sparse="csr", dtype=None if is_real_array else [np.float64, np.float32],
+                            ensure_all_finite=False, ensure_2d=True, input_name=name)
         except ValueError as error:
             # Some of these messages go on with the whole array.
             reason = str(error).partition("\n")[0]
             raise ValueError(f"{name} must be real numbers of shape (n_samples, n_features). {reason}") from error
-    if n_features is not None and data.shape[1] != n_features:
+    if n_features is not None and X.shape[1] != n_features:
         raise ValueError(
-            f"{name} must have shape (n_samples, {n_features}) like {like}; got {tuple(data.shape)}: "
-            f"X has {data.shape[1]} features, but {n_features} features are expected as input."
+            f"{name} must have shape (n_samples, {n_features}) like {like}; got {tuple(X.shape)}: "
+            f"X has {X.shape[1]} features, but {n_features} features are expected as input."
         )
-    samples = Samples(data)
-    _check_finite(samples, name, X)
-    return samples
+    return Samples(X)
 
 
 def _check_dimensions(X, name, n_features, like):
@@ -142,9 +104,14 @@ def _check_tensor(X, name):
     return X if X.dtype in (torch.float32, torch.float64) else X.to(torch.float32)
 
 
-def _check_finite(samples, name, original):
+def _check_finite(samples, name, original, *, for_fit=False):
     values = samples.data.data if sparse.issparse(samples.data) else None
     if values is not None and np.isfinite(values).all():
+        return
+    if not samples.is_tensor and samples.data.dtype.kind in "iub":
+        return
+    # `fit` needs the moments, so that the pass over the data which finds NaN is the one that they take anyway.
+    if for_fit and torch.isfinite(samples.mean_and_variance[0]).all():
         return
     bad, first = 0, None
     for part, rows in samples.batches():
@@ -176,28 +143,54 @@ def check_two_samples(X0, X1):
     columns : dict
         `n_features_in_` and, for data frames, `feature_names_in_`; the caller sets them once fit has worked.
     """
-    samples0 = check_samples(X0, "X0")
-    samples1 = check_samples(X1, "X1", n_features=samples0.n_features)
+    samples0 = _as_samples(X0, "X0")
+    samples1 = _as_samples(X1, "X1", samples0.n_features)
     holder = BaseEstimator()
-    if not samples0.is_tensor:
+    if _may_have_names(X0):
         validate_data(holder, X0, skip_check_array=True)
-    if not samples1.is_tensor and not isinstance(X1, Samples):
+    if _may_have_names(X1):
         _check_names(holder, X1, "X1", "X0")
+    for samples, name, X in ((samples0, "X0", X0), (samples1, "X1", X1)):
+        _check_finite(samples, name, X, for_fit=True)
     return samples0, samples1, {"n_features_in_": samples0.n_features, **vars(holder)}
 
 
-def check_new_samples(transport, X, name="X") -> Samples:
-    """Validate rows against what `transport` was fitted on: number of features and feature names."""
-    samples = check_samples(X, name)
+def check_new_samples(transport, X, name="X", *, out=None) -> Samples:
+    """Validate rows against what `transport` was fitted on: number of features and feature names.
+
+    Where the result is to be written to `out`, that is checked as well, before the rows are looked at.
+    """
+    samples = _as_samples(X, name)
     if samples.n_features != transport.n_features_in_:
         raise ValueError(
+            f"{'' if name == 'X' else f'{name} is other data than was fitted: '}"
             f"X has {samples.n_features} features, but {type(transport).__name__} is expecting "
             f"{transport.n_features_in_} features as input. It was fitted on X0 of shape "
             f"(n_samples, {transport.n_features_in_})."
         )
-    if not samples.is_tensor and not isinstance(X, Samples):
+    if _may_have_names(X):
         validate_data(transport, X, reset=False, skip_check_array=True)
+    if out is not None:
+        _check_output(out, (len(samples), samples.n_features))
+    if not isinstance(X, Samples):
+        _check_finite(samples, name, X)
     return samples
+
+
+def _check_output(out, shape):
+    if not isinstance(out, (np.ndarray, torch.Tensor)):
+        raise TypeError(f"out must be an ndarray or a Tensor; got {type(out).__name__}.")
+    if tuple(out.shape) != shape:
+        raise ValueError(f"out must have shape {shape}, like X; got {tuple(out.shape)}.")
+    is_array = isinstance(out, np.ndarray)
+    if not (out.dtype.kind == "f" if is_array else out.is_floating_point()):
+        raise ValueError(f"out must hold floating point numbers, or the result would be cut off; got {out.dtype}.")
+    if is_array and not out.flags.writeable:
+        raise ValueError('out must be writeable; got a read-only array. Open a memory-mapped file with mode "r+".')
+
+
+def _may_have_names(X):
+    return not isinstance(X, (Samples, torch.Tensor, Dataset))
 
 
 def _check_names(holder, X, name, like):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from abc import ABCMeta, abstractmethod
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from . import _persistence
-from ._validation import Samples, check_labels, check_new_samples, check_two_samples
+from ._devices import batch_rows
+from ._samples import Samples
+from ._validation import check_labels, check_new_samples, check_two_samples
 
 
 class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
@@ -38,9 +42,10 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
 
         Parameters
         ----------
-        X0 : array-like, sparse matrix or Tensor of shape (n0, n_features)
-            Sample of the source domain.
-        X1 : array-like, sparse matrix or Tensor of shape (n1, n_features)
+        X0 : array-like, sparse matrix, Tensor or map-style Dataset of shape (n0, n_features)
+            Sample of the source domain. The items of a `torch.utils.data.Dataset` are rows, or tuples that begin
+            with one.
+        X1 : array-like, sparse matrix, Tensor or map-style Dataset of shape (n1, n_features)
             Sample of the target domain; `n1` may differ from `n0`.
         y0, y1 : array-like of shape (n0,), (n1,), optional
             Labels, for the transports that are class-aware; the others accept and ignore them, so that one
@@ -59,18 +64,24 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         """
         X0, X1, columns = check_two_samples(X0, X1)
         y0, y1 = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
-        before = dict(vars(self))
-        try:
+        with self._kept_if_it_fails():
             self._validate_params()
             for name in ("feature_names_in_", "n_features_in_"):
                 vars(self).pop(name, None)
             vars(self).update(columns)
             self._fit(X0, X1, y0, y1)
+        return self
+
+    @contextmanager
+    def _kept_if_it_fails(self):
+        """Put the estimator's attributes back as they were if the block fails."""
+        before = dict(vars(self))
+        try:
+            yield
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
-        return self
 
     def fit_transform(self, X0, X1, *, y0=None, y1=None):
         """Fit the map and return `X0` moved onto domain 1, of shape (n0, n_features)."""
@@ -81,33 +92,47 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
 
         Parameters
         ----------
-        X : array-like, sparse matrix or Tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix, Tensor or map-style Dataset of shape (n_samples, n_features)
             Any rows of domain 0, seen in `fit` or not.
-        out : ndarray of shape (n_samples, n_features), optional
-            Where to write the result, for example a `numpy.memmap`.
+        out : ndarray or Tensor of shape (n_samples, n_features), optional
+            Where to write the result, of any floating point type, for example a `numpy.memmap`. It is filled block
+            by block, and nothing else of its size is made. May be `X` itself.
 
         Returns
         -------
         X_moved : ndarray or Tensor of shape (n_samples, n_features)
-            A Tensor on the same device for a Tensor, else an array or what `set_output` asked for. float32
-            input gives float32 output.
+            `out` if it is given. Else a Tensor on the same device for a Tensor, and an array or what `set_output`
+            asked for for everything else. float32 input gives float32 output.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `X` does not go with what was fitted, or `out` cannot hold the result; `out` is then as it was.
         """
+        container = _get_output_config("transform", self)["dense"]
+        if out is not None and container != "default":
+            raise ValueError(
+                f"out is filled and returned as it is; got it with set_output(transform={container!r}), which asks for "
+                "a frame. Take one of the two."
+            )
         return self._map_rows(self._transform, X, out)
 
     def _map_rows(self, function, X, out=None):
         check_is_fitted(self)
         # Some parameters are read here, and may have been changed after `fit`.
         self._validate_params()
-        X = check_new_samples(self, X)
-        out = _output_like(X, out)
+        X = check_new_samples(self, X, out=out)
+        if out is None:
+            shape = (len(X), X.n_features)
+            out = torch.empty_like(X.data) if X.is_tensor else np.empty(shape, X.dtype)
         for part, rows in X.batches(self._batch_rows()):
             moved = function(rows)
-            out[part] = moved if isinstance(out, torch.Tensor) else moved.numpy()
+            out[part] = moved if isinstance(out, torch.Tensor) else moved.cpu().numpy()
         return out
 
     def _batch_rows(self) -> int:
-        """Rows moved together by `transform`."""
-        return 8192
+        """Rows that are moved together: as many as keep what is computed on the way within a bound."""
+        return batch_rows(self.n_features_in_)
 
     @abstractmethod
     def _fit(self, X0: Samples, X1: Samples, y0, y1) -> None:
@@ -244,19 +269,6 @@ def _to_json(value):
     except TypeError:
         return {"not_saved": getattr(value, "__qualname__", type(value).__name__)}
     return plain
-
-
-def _output_like(X: Samples, out):
-    shape = (len(X), X.n_features)
-    if out is not None:
-        if not isinstance(out, (np.ndarray, torch.Tensor)):
-            raise TypeError(f"out must be an ndarray or a Tensor; got {type(out).__name__}.")
-        if tuple(out.shape) != shape:
-            raise ValueError(f"out must have shape {shape}, like X; got {tuple(out.shape)}.")
-        if not (out.is_floating_point() if isinstance(out, torch.Tensor) else out.dtype.kind == "f"):
-            raise ValueError(f"out must hold floating point numbers, or the result would be cut off; got {out.dtype}.")
-        return out
-    return torch.empty_like(X.data) if X.is_tensor else np.empty(shape, X.data.dtype)
 
 
 def _all_subclasses(kind) -> set:

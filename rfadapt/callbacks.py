@@ -24,8 +24,8 @@ class Checkpoint:
     >>> from rfadapt import Checkpoint, RectifiedFlowTransport
     >>> X0 = np.random.default_rng(0).normal(size=(200, 2))
     >>> path = Path(tempfile.mkdtemp()) / "flow.safetensors"
-    >>> flow = RectifiedFlowTransport(max_iter=100, callbacks=[Checkpoint(path)]).fit(X0, X0**3)
-    >>> resumed = RectifiedFlowTransport.load(path, warm_start=True).fit(X0, X0**3)
+    >>> flow = RectifiedFlowTransport(max_iter=100, callbacks=[Checkpoint(path)]).fit(X0, 2 * X0)
+    >>> resumed = RectifiedFlowTransport.load(path, warm_start=True).fit(X0, 2 * X0)
     """
 
     path: object

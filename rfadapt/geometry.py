@@ -1,12 +1,13 @@
-"""The geometry of a transport: where each domain is centred, and the unit in which distance is measured."""
+"""The geometry of a transport: where each domain is centred, how it is turned, and the unit of distance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from ._validation import Samples
+from ._samples import Samples
+from .rotation import power
 
 # Scaled copies of data sets up to this size are kept on the training device; larger ones are read row by row.
 _RESIDENT_BYTES = 512 * 2**20
@@ -14,7 +15,7 @@ _RESIDENT_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class Geometry:
-    """Coordinates z = (x - mean_t) / scale of the flow, with mean_t on the way between the domains' means.
+    """Coordinates z = Q_t (x - mean_t) / scale of the flow, which move and turn from one domain to the other.
 
     Attributes
     ----------
@@ -22,49 +23,57 @@ class Geometry:
         Means of the two domains, float64.
     scale : Tensor of shape (n_features,)
         Unit of each feature, float64.
+    rotation : Tensor of shape (n_features, n_features) or None
+        Q_0, the turn of domain 0, float64; None where the domains are not turned against each other. Domain 1 is
+        never turned: Q_1 is the identity.
     """
 
     mean0: torch.Tensor
     mean1: torch.Tensor
     scale: torch.Tensor
+    rotation: torch.Tensor | None = None
 
-    def mean(self, t: float, path) -> torch.Tensor:
-        """Origin of the moving frame at time `t`."""
+    def frame(self, t: float, path) -> Frame:
+        """The coordinates at time `t`."""
         a, b, _, _ = path.coefficients(torch.tensor(t, dtype=torch.float64))
-        return a * self.mean1 + b * self.mean0
+        rotation = self.rotation
+        if rotation is not None and b != 1:
+            rotation = torch.from_numpy(power(rotation.numpy(), float(b))) if b != 0 else None
+        return Frame(a * self.mean1 + b * self.mean0, self.scale, rotation)
 
-    def scaled(self, x: torch.Tensor, mean: torch.Tensor, device) -> torch.Tensor:
-        """Rows in the frame's coordinates, float32 on `device`."""
-        z = (x.to(torch.float64) - mean.to(x.device)) / self.scale.to(x.device)
+    def turned(self, rotation: torch.Tensor) -> Geometry:
+        """The same geometry with domain 0 turned."""
+        return replace(self, rotation=rotation)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates z = Q (x - mean) / scale; see `Geometry`."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    rotation: torch.Tensor | None
+
+    def enter(self, x: torch.Tensor, device) -> torch.Tensor:
+        """Rows in these coordinates, float32 on `device`."""
+        z = (x.to(torch.float64) - self.mean.to(x.device)) / self.scale.to(x.device)
+        z = z if self.rotation is None else z @ self.rotation.T.to(x.device)
         return z.to(device=device, dtype=torch.float32)
 
-    def unscaled(self, z: torch.Tensor, mean: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    def leave(self, z: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Rows back in the data's units, with the dtype and device of `like`."""
         z = z.to(device=like.device, dtype=torch.float64)
-        return (z * self.scale.to(like.device) + mean.to(like.device)).to(like.dtype)
+        z = z if self.rotation is None else z @ self.rotation.to(like.device)
+        return (z * self.scale.to(like.device) + self.mean.to(like.device)).to(like.dtype)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean, covariance and fourth moment of one domain, accumulated in one pass over its batches."""
+    """Covariance and fourth moment of one domain about its mean, in units of the geometry."""
 
     n: int
-    mean: torch.Tensor
     covariance: torch.Tensor
     fourth: torch.Tensor
-
-
-def moments(X: Samples, scale: torch.Tensor | None = None) -> Moments:
-    """Moments of a data set, in units of `scale` about the mean; two passes over it, in blocks of rows."""
-    mean = sum(rows.sum(0, dtype=torch.float64).cpu() for _, rows in X.batches()) / len(X)
-    covariance = torch.zeros(X.n_features, X.n_features, dtype=torch.float64)
-    fourth = torch.zeros((), dtype=torch.float64)
-    for _, rows in X.batches():
-        z = rows.to("cpu", torch.float64) - mean
-        z = z if scale is None else z / scale
-        covariance += z.T @ z
-        fourth += z.square().sum(1).square().sum()
-    return Moments(len(X), mean, covariance / len(X), fourth / len(X))
 
 
 def fit_geometry(X0: Samples, X1: Samples, scaling: str | None) -> tuple[Geometry, Moments, Moments]:
@@ -73,23 +82,28 @@ def fit_geometry(X0: Samples, X1: Samples, scaling: str | None) -> tuple[Geometr
     The unit comes from the variances within the domains, pooled; a feature that varies in neither keeps its
     own unit.
     """
-    raw0, raw1 = moments(X0), moments(X1)
-    pooled = (raw0.covariance.diagonal() + raw1.covariance.diagonal()) / 2
+    (mean0, variance0), (mean1, variance1) = X0.mean_and_variance, X1.mean_and_variance
+    pooled = (variance0 + variance1) / 2
     if scaling == "common":
         pooled = pooled.mean().expand(len(pooled))
     if scaling is None:
         pooled = torch.ones_like(pooled)
     # Rounding leaves a constant feature a variance of about its square times the float precision.
-    floor = 1e-14 * (raw0.mean.square() + raw1.mean.square())
+    floor = 1e-14 * (mean0.square() + mean1.square())
     scale = torch.where(pooled > floor, pooled, 1.0).sqrt()
-    geometry = Geometry(raw0.mean, raw1.mean, scale)
-    return geometry, _rescaled(raw0, X0, scale), _rescaled(raw1, X1, scale)
+    return Geometry(mean0, mean1, scale), moments(X0, scale), moments(X1, scale)
 
 
-def _rescaled(raw: Moments, X: Samples, scale: torch.Tensor) -> Moments:
-    if bool((scale == scale[0]).all()):
-        return Moments(raw.n, raw.mean, raw.covariance / scale[0] ** 2, raw.fourth / scale[0] ** 4)
-    return moments(X, scale)
+def moments(X: Samples, scale: torch.Tensor) -> Moments:
+    """Moments of a data set about its mean, in units of `scale`; one pass over it, in blocks of rows."""
+    mean, _ = X.mean_and_variance
+    covariance = torch.zeros(X.n_features, X.n_features, dtype=torch.float64)
+    fourth = torch.zeros((), dtype=torch.float64)
+    for _, rows in X.batches():
+        z = (rows.to("cpu", torch.float64) - mean) / scale
+        covariance += z.T @ z
+        fourth += z.square().sum(1).square().sum()
+    return Moments(len(X), covariance / len(X), fourth / len(X))
 
 
 class ScaledRows:
@@ -98,22 +112,21 @@ class ScaledRows:
     Parameters
     ----------
     X : Samples
-    geometry : Geometry
-    mean : Tensor of shape (n_features,)
-        Centre of this domain.
+    frame : Frame
+        Coordinates of this domain.
     index : Tensor of shape (n_rows,)
         The rows of `X` that belong (the training or the held-out part).
     device : torch.device
     """
 
-    def __init__(self, X, geometry, mean, index, device):
-        self._X, self._geometry, self._mean, self._device = X, geometry, mean, device
+    def __init__(self, X, frame, index, device):
+        self._X, self._frame, self._device = X, frame, device
         self._index = index
         self._resident = None
         if 4 * len(index) * X.n_features <= _RESIDENT_BYTES:
             self._resident = torch.empty(len(index), X.n_features, device=device)
-            for start in range(0, len(index), 65536):
-                part = slice(start, start + 65536)
+            # In the order in which the rows are stored: one pass over a file, however large.
+            for part in index.argsort().split(X.batch_rows):
                 self._resident[part] = self._read(index[part])
             self._X = None
 
@@ -124,10 +137,14 @@ class ScaledRows:
         """Rows at `index`, float32 on the training device."""
         if self._resident is not None:
             return self._resident[index.to(self._device, non_blocking=True)]
-        return self._read(self._index[index])
+        order = self._index[index].argsort()
+        rows = torch.empty(len(index), len(self._frame.mean), device=self._device)
+        for part in order.split(self._X.batch_rows):
+            rows[part] = self._read(self._index[index[part]])
+        return rows
 
     def _read(self, index):
-        return self._geometry.scaled(self._X.rows(index), self._mean, self._device)
+        return self._frame.enter(self._X.rows(index), self._device)
 
 
 class TensorRows:

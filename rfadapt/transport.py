@@ -12,25 +12,19 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from . import metrics
-from ._rounds import FlowFit, resolve_device
-from ._validation import check_new_samples, check_samples
+from ._devices import batch_rows
+from ._flow_state import flow_state, restored
+from ._rounds import FlowFit
+from ._validation import check_labels, check_new_samples, check_samples
 from .base import InvertibleTransport
 from .couplings import COUPLINGS, OTCoupling, PairedCoupling
-from .geometry import Geometry
 from .paths import PATHS, LinearPath, Path
 from .schedules import SCHEDULES
 from .solvers import SOLVERS, Solver
-from .velocity import (
-    AffineVelocity,
-    ConvexPotential,
-    FlowVelocity,
-    GradientVelocity,
-    MLPVelocity,
-    PotentialVelocity,
-)
+from .velocity import VELOCITIES, ConvexPotential, PotentialVelocity
 
 _NAMED_SOLVER_STEPS = 8
-VELOCITIES = {"gradient": GradientVelocity, "mlp": MLPVelocity}
+_UNKNOWN_WIDTH = 512
 
 
 class RectifiedFlowTransport(InvertibleTransport):
@@ -68,6 +62,12 @@ class RectifiedFlowTransport(InvertibleTransport):
         The geometry of the transport cost. "feature" brings each feature to unit pooled standard deviation,
         for tables with mixed units; "common" divides all by one number, where Euclidean distance already
         means something (pixels, embeddings); None leaves the data as they are.
+    rotation : {"auto"} or bool, default="auto"
+        Whether domain 0 is turned before the flow starts, as a camera may be against another one. The optimal flow
+        moves every row as little as it can and so never turns a cloud as a whole. True finds the turn that exact
+        transport and Procrustes agree on (see `rfadapt.rotation`). "auto" does so for the optimal flow where the rows
+        are too few to show it more than the affine map (training is then undone, see `validation_fraction`), and
+        takes the turn only if it brings held-out rows clearly closer to their target. False never turns.
     n_reflow : int, default=0
         Rounds of reflow: refit on the pairs that the flow itself makes, from both ends. Every round
         straightens the paths and lowers the transport cost, as far as the fit is exact.
@@ -80,13 +80,17 @@ class RectifiedFlowTransport(InvertibleTransport):
     schedule : {"uniform"}, default="uniform"
         Time grid of the solver.
     width : int or "auto", default="auto"
-        Linear functions ("potential"), ridge functions ("gradient") or hidden units ("mlp"). "auto" is 256
-        sqrt(n_features), but at most 2048 (512 for "potential"), at most a quarter of the rows, and at least 64.
+        Members of the soft maxima ("potential"), ridge functions ("gradient") or hidden units ("mlp"). "auto" is 256
+        sqrt(n_features), but at most 2048 (256 for "potential"), at most a quarter of the rows, and at least 64.
         "potential" rounds it up to a multiple of 8.
-    max_iter : int, default=3000
-        Optimiser steps per round.
-    batch_size : int, default=1024
-        Pairs per step.
+    max_iter : int or "auto", default="auto"
+        Optimiser steps per round. "auto" is 3000 for a regressed field, and 700 for "potential", where few rows are
+        learned in fewer steps: at most 30 sqrt(rows).
+    max_time : float or None, default=None
+        Seconds of training per round at most. If fewer steps than `max_iter` fit in, the step size falls in time to
+        end with them, and the result depends on the pace of the machine, also with a `random_state`.
+    batch_size : int or "auto", default="auto"
+        Pairs per step, or rows of each domain ("potential"). "auto" is 1024 pairs or 2048 rows.
     learning_rate : float or "auto", default="auto"
         Peak step size of Adam. "auto" takes the velocity field's own `learning_rate`, else 1e-3.
     early_stopping : bool, default=True
@@ -105,7 +109,7 @@ class RectifiedFlowTransport(InvertibleTransport):
     tol : float, default=1e-4
         Share by which the held-out loss must fall to count as lower.
     warm_start : bool, default=False
-        Continue from the weights of the last `fit`, with its scaling and base.
+        Let `fit` continue from the weights of the last one, with its scaling and base.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is CUDA where there is one, else the CPU.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -127,11 +131,11 @@ class RectifiedFlowTransport(InvertibleTransport):
     solver_, n_steps_ : str, int
         What `solver="auto"` uses.
     geometry_ : Geometry
-        Means and scales of the two domains.
+        Means, scales and (`geometry_.rotation`, None if there is none) the turn of the two domains.
     history_ : list of dict
-        One per round: `round`, `n_iter`, `seconds`, and, over held-out rows where there are any,
-        `transport_cost` (mean squared displacement, in squared units of the data) and its standard error,
-        `straightness` and `one_step_error` (both relative to the target's variance, in scaled units),
+        One per round, those of calls of `partial_fit` appended: `round`, `n_iter`, `seconds`, and, over held-out
+        rows where there are any, `transport_cost` (mean squared displacement, in squared units of the data) and its
+        standard error, `straightness` and `one_step_error` (both relative to the target's variance, in scaled units),
         `energy_distance`.
     n_iter_ : int
         Optimiser steps of all rounds.
@@ -165,13 +169,15 @@ class RectifiedFlowTransport(InvertibleTransport):
         "velocity": [StrOptions({"auto", "potential", *VELOCITIES}), callable],
         "base": [StrOptions({"affine"}), None],
         "scaling": [StrOptions({"feature", "common"}), None],
+        "rotation": [StrOptions({"auto"}), "boolean"],
         "n_reflow": [Interval(Integral, 0, None, closed="left")],
         "solver": [StrOptions({"auto", *SOLVERS}), Solver],
         "n_steps": [Interval(Integral, 1, None, closed="left"), None],
         "schedule": [StrOptions(set(SCHEDULES))],
         "width": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -199,13 +205,15 @@ class RectifiedFlowTransport(InvertibleTransport):
         *,
         base="affine",
         scaling="feature",
+        rotation="auto",
         n_reflow=0,
         solver="auto",
         n_steps=None,
         schedule="uniform",
         width="auto",
-        max_iter=3000,
-        batch_size=1024,
+        max_iter="auto",
+        max_time=None,
+        batch_size="auto",
         learning_rate="auto",
         early_stopping=True,
         validation_fraction=0.1,
@@ -224,12 +232,14 @@ class RectifiedFlowTransport(InvertibleTransport):
         self.velocity = velocity
         self.base = base
         self.scaling = scaling
+        self.rotation = rotation
         self.n_reflow = n_reflow
         self.solver = solver
         self.n_steps = n_steps
         self.schedule = schedule
         self.width = width
         self.max_iter = max_iter
+        self.max_time = max_time
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.early_stopping = early_stopping
@@ -246,7 +256,57 @@ class RectifiedFlowTransport(InvertibleTransport):
 
     def _fit(self, X0, X1, y0, y1):
         self._check_options()
-        fit = FlowFit(self, X0, X1)
+        self._run(FlowFit(self, X0, X1, continues=self.warm_start))
+
+    def partial_fit(self, X0, X1, *, y0=None, y1=None):
+        """Go on training on further rows of the two domains, from the present weights.
+
+        The first call fits as `fit` does. Later ones, also after `fit` or `load`, keep the means and scales, the base
+        and the field that they find, and train the field for up to `max_iter` steps on the new rows alone. A share
+        `validation_fraction` of the new rows is held out, and training is undone where it did not beat the present map
+        on them. With fewer than 20 new rows of a domain nothing can be held out, and the map stays as it is (unless
+        `early_stopping=False`). A fit that had too few rows to learn anything is not continued but made anew.
+
+        Parameters
+        ----------
+        X0, X1 : array-like, sparse matrix, Tensor or map-style Dataset of shape (n0, n_features), (n1, n_features)
+            New rows of the two domains, with the features of the first call.
+        y0, y1 : array-like of shape (n0,), (n1,), optional
+            Accepted and ignored, as by `fit`.
+
+        Returns
+        -------
+        self : object
+            With the new rounds appended to `history_`, and their steps added to `n_iter_`.
+
+        Raises
+        ------
+        ValueError
+            If the rows do not go with the earlier ones, or `velocity` now asks for another field. The transport is
+            then left as it was, also after any other failure.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from rfadapt import RectifiedFlowTransport
+        >>> rng = np.random.default_rng(0)
+        >>> flow = RectifiedFlowTransport(max_iter=100, random_state=0)
+        >>> for _ in range(3):
+        ...     flow = flow.partial_fit(rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) + 1)
+        >>> len(flow.history_)
+        3
+        """
+        if "velocity_" not in vars(self):
+            return super().fit(X0, X1, y0=y0, y1=y1)
+        X0, X1 = (check_new_samples(self, X, name) for X, name in ((X0, "X0"), (X1, "X1")))
+        check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
+        with self._kept_if_it_fails():
+            self._validate_params()
+            self._check_options()
+            self._run(FlowFit(self, X0, X1, continues=True, earlier=self.history_))
+        return self
+
+    def _run(self, fit):
         # A module of the user's draws from torch's own generator (first weights, dropout): seeded here, and put back.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(fit.generator.initial_seed())
@@ -296,7 +356,10 @@ class RectifiedFlowTransport(InvertibleTransport):
         return SCHEDULES[self.schedule](self.n_steps or _NAMED_SOLVER_STEPS)
 
     def _batch_rows(self):
-        return 4096
+        learned = self.velocity_.learned
+        # A potential takes care itself of what is as wide as it is; a field of the user's own does not tell its width.
+        width = 0 if isinstance(learned, PotentialVelocity) else getattr(learned, "width", _UNKNOWN_WIDTH)
+        return batch_rows(self.n_features_in_, width, self._device())
 
     @torch.no_grad()
     def _flow(self, x, grid):
@@ -317,11 +380,13 @@ class RectifiedFlowTransport(InvertibleTransport):
         return torch.stack(positions)
 
     def _enter(self, x, t):
-        device = next(self.velocity_.buffers(), next(self.velocity_.parameters(), torch.empty(0))).device
-        return self.geometry_.scaled(x, self.geometry_.mean(t, self._path()), device)
+        return self.geometry_.frame(t, self._path()).enter(x, self._device())
+
+    def _device(self):
+        return next(self.velocity_.buffers(), next(self.velocity_.parameters(), torch.empty(0))).device
 
     def _leave(self, z, t, like):
-        return self.geometry_.unscaled(z, self.geometry_.mean(t, self._path()), like)
+        return self.geometry_.frame(t, self._path()).leave(z, like)
 
     def _path(self):
         return PATHS[self.path]() if isinstance(self.path, str) else self.path
@@ -368,9 +433,19 @@ class RectifiedFlowTransport(InvertibleTransport):
             return kind not in (PotentialVelocity, *VELOCITIES.values())
         return kind is VELOCITIES["gradient" if self.velocity == "auto" else self.velocity]
 
+    def _planned_steps(self, n_rows):
+        if self.max_iter != "auto":
+            return self.max_iter
+        return min(700, math.ceil(30 * math.sqrt(n_rows))) if self._is_potential() else 3000
+
+    def _batch_size(self):
+        if self.batch_size != "auto":
+            return self.batch_size
+        return 2048 if self._is_potential() else 1024
+
     def _make_potential(self, covariance0, covariance1, n_rows, generator):
         group = ConvexPotential.group_size
-        width = -(-self._resolved_width(len(covariance0), n_rows, 512) // group) * group
+        width = -(-self._resolved_width(len(covariance0), n_rows, 256) // group) * group
         return ConvexPotential(covariance0, covariance1, width, generator)
 
     def _make_velocity(self, n_features, n_rows, generator):
@@ -391,44 +466,9 @@ class RectifiedFlowTransport(InvertibleTransport):
         return max(64, int(min(largest, 256 * math.sqrt(n_features), n_rows / 4)) // 64 * 64)
 
     def _get_state(self):
-        tensors = {f"velocity.{name}": value for name, value in self.velocity_.state_dict().items()}
-        tensors |= {f"geometry.{name}": value for name, value in vars(self.geometry_).items()}
-        plain = ("n_features_in_", "n_iter_", "history_", "solver_", "n_steps_")
-        values = {name: getattr(self, name) for name in plain}
-        if hasattr(self, "feature_names_in_"):
-            values["feature_names_in_"] = {"array": list(self.feature_names_in_)}
-        # The parameters may say something else by now: what was fitted is what counts.
-        learned = self.velocity_.learned
-        values["learned"] = None if learned is None else type(learned).__name__
-        values["width"] = getattr(learned, "width", None)
-        values["base"] = self.velocity_.base is not None
-        return tensors, values
+        return flow_state(self)
 
     def _set_state(self, tensors, values):
-        learned, width, has_base = (values.pop(name) for name in ("learned", "width", "base"))
+        of_the_field = {name: values.pop(name) for name in ("learned", "width", "base")}
         super()._set_state({}, values)
-        parts = {"velocity": {}, "geometry": {}}
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
-        self.geometry_ = Geometry(**parts["geometry"])
-        identity = torch.eye(self.n_features_in_, dtype=torch.float64)
-        base = AffineVelocity(identity, identity, self._path()) if has_base else None
-        with torch.random.fork_rng(devices=[]):  # the first weights, which are thrown away, must cost no draws
-            field = self._blank_field(learned, width)
-        self.velocity_ = FlowVelocity(base, field).to(resolve_device(self.device))
-        self.velocity_.load_state_dict(parts["velocity"])
-        self.velocity_.eval().requires_grad_(False)
-
-    def _blank_field(self, kind, width):
-        """A field of the saved kind and width, whose weights are still to be loaded."""
-        if kind is None:
-            return None
-        if kind == PotentialVelocity.__name__:
-            identity = torch.eye(self.n_features_in_, dtype=torch.float64)
-            return PotentialVelocity(ConvexPotential(identity, identity, width))
-        known = {field.__name__: field for field in VELOCITIES.values()}
-        if kind in known:
-            return known[kind](self.n_features_in_, width)
-        return self._make_velocity(self.n_features_in_, 1, None)
-
+        self.geometry_, self.velocity_ = restored(self, tensors, of_the_field)

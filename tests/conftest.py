@@ -39,6 +39,14 @@ def make_clouds(n0=600, n1=480, seed=0):
     return X0, X1
 
 
+def shifted_classes(n=200, seed=0):
+    """X, y, X_target, y_target: two classes, and the same elsewhere, stretched: an affine map undoes it."""
+    rng = np.random.default_rng(seed)
+    y, y_target = np.arange(2 * n) % 2, np.arange(n) % 2
+    X, X_target = (rng.normal(size=(len(labels), 2)) + np.outer(5 * labels, [1, 0.5]) for labels in (y, y_target))
+    return X, y, 2 * X_target + [10, -4], y_target
+
+
 def quick_flow(**params):
     """A flow that fits in a fraction of a second."""
     quick = {"coupling": "ot", "max_iter": 200, "batch_size": 128, "width": 32, "n_jobs": 1, "device": "cpu",

@@ -231,7 +231,7 @@ def test_help_does_not_load_what_only_commands_need():
 
 
 def test_demo(tmp_path, monkeypatch, capsys):
-    """The whole demo, with a flow that hardly trains: it starts from the affine map and stays close to it."""
+    """The whole demo, with a flow that hardly trains: it turns its affine start, and that is what wins."""
     monkeypatch.chdir(tmp_path)
     assert run("demo --max-iter 30") == 0
     html = (tmp_path / "rfadapt-demo.html").read_text()
@@ -241,4 +241,4 @@ def test_demo(tmp_path, monkeypatch, capsys):
     accuracy = {name: float(re.search(rf"^{name} +([0-9.]+)", out, re.MULTILINE)[1]) for name in rows}
     assert accuracy["no adaptation"] < 0.6
     assert accuracy["flow"] > accuracy["no adaptation"] + 0.15
-    assert accuracy["flow"] == pytest.approx(accuracy["affine"], abs=0.03)
+    assert accuracy["flow"] >= max(accuracy.values())

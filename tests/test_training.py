@@ -2,12 +2,15 @@
 
 import copy
 import math
+import time
 
 import numpy as np
 import pytest
+import torch
 from conftest import AFFINE, NOTHING_LEARNED, SmallNet, quick_flow, relative_error
 
 from rfadapt import Checkpoint, RectifiedFlowTransport
+from rfadapt._optimisation import Adam, LearningRate
 from rfadapt.metrics import energy_distance
 
 
@@ -146,7 +149,7 @@ def test_warm_start_does_not_change_what_it_started_from(name, clouds, request):
 
 def test_warm_start_on_other_features(fitted, clouds):
     flow = copy.deepcopy(fitted).set_params(warm_start=True)
-    with pytest.raises(ValueError, match="warm_start=True continues a fit on 2 features; got 1"):
+    with pytest.raises(ValueError, match="to be continued, was on 2 features; got 1"):
         flow.fit(clouds[0][:, :1], clouds[1][:, :1])
     assert flow.n_features_in_ == 2
     flow.transform(clouds[0])
@@ -157,7 +160,7 @@ def test_warm_start_on_other_features(fitted, clouds):
 )
 def test_warm_start_of_another_kind_of_field(name, velocity, clouds, request):
     flow = copy.deepcopy(request.getfixturevalue(name)).set_params(warm_start=True, velocity=velocity)
-    with pytest.raises(ValueError, match=r"warm_start=True continues .*set_params\(warm_start=False\)"):
+    with pytest.raises(ValueError, match=r"to be continued, .* Call fit with warm_start=False"):
         flow.fit(*clouds)
 
 
@@ -217,3 +220,39 @@ def test_progress(clouds, capsys):
     assert shown.out == "" and "fit" in shown.err and "reflow 1" in shown.err and "150/150" in shown.err
     quick_flow(max_iter=150).fit(*clouds)
     assert capsys.readouterr().err == ""
+
+
+def test_adam_is_torchs():
+    generator = torch.Generator().manual_seed(0)
+    one, other = ([torch.randn(3, 2, generator=generator) for _ in range(2)] for _ in range(2))
+    other = [value.clone() for value in one]
+    groups = [{"relative_rate": 1.0, "weight_decay": 0.1}, {"relative_rate": 0.5}]
+    ours = Adam([{**group, "params": [value]} for group, value in zip(groups, one)])
+    theirs = torch.optim.AdamW(
+        [{"params": [value], "lr": 0.1 * group["relative_rate"]} for group, value in zip(groups, other)],
+        betas=Adam.betas, weight_decay=0.0,
+    )
+    theirs.param_groups[0]["weight_decay"] = 0.1
+    for _ in range(5):
+        for mine, its in zip(one, other):
+            mine.grad = torch.randn(3, 2, generator=generator)
+            its.grad = mine.grad.clone()
+        ours.step(0.1)
+        theirs.step()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(one, other))
+
+
+def test_a_time_limit_ends_training_and_lets_the_step_size_fall(clouds):
+    rates = []
+    rate = LearningRate(1.0, 100_000, max_time=0.3)
+    for iteration in range(100_000):
+        if iteration >= rate.last:
+            break
+        rates.append(rate(iteration))
+        time.sleep(0.001)
+        rate.foresee(iteration + 1)
+    assert len(rates) > 50
+    assert max(rates) == 1.0 and rates[-1] < 0.2
+    assert rates[len(rates) // 4] == 1.0
+    flow = quick_flow(max_iter="auto", max_time=0.2, early_stopping=False, random_state=0).fit(*clouds)
+    assert 0 < flow.n_iter_ < 1500

@@ -59,8 +59,9 @@ def test_strings_and_instances_mean_the_same(clouds):
 
 @pytest.mark.parametrize("velocity", ["potential", "gradient", "mlp", SmallNet, WithDropout])
 def test_same_seed_same_result(velocity, clouds):
+    settings = {"velocity": velocity, "base": None, "max_iter": 30, "validation_fraction": 0.0}
     maps = [
-        quick_flow(velocity=velocity, base=None, max_iter=30, random_state=state).fit(*clouds).transform(clouds[0])
+        quick_flow(**settings, random_state=state).fit(*clouds).transform(clouds[0])
         for state in (3, 3, np.random.RandomState(3), 4)
     ]
     np.testing.assert_array_equal(maps[0], maps[1])

@@ -11,6 +11,7 @@ import torch
 from conftest import quick_flow
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from torch.utils.data import TensorDataset
 
 from rfadapt._validation import check_samples, make_generator
 
@@ -245,6 +246,8 @@ CONTAINERS = {
     "CSR array": lambda X, _: sparse.csr_array(X),
     "COO": lambda X, _: sparse.coo_array(X),
     "memmap": lambda X, path: as_memmap(X, path / "X.npy"),
+    "memmap int": lambda X, path: as_memmap(X.astype(int), path / "X.npy"),
+    "Dataset": lambda X, _: TensorDataset(torch.from_numpy(X)),
     "memmap float32": lambda X, path: as_memmap(X.astype(np.float32), path / "X.npy"),
 }
 # Integers hold all dtypes exactly, so that every container means the same rows.

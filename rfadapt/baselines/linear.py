@@ -8,12 +8,9 @@ from numbers import Real
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from .._validation import Samples
+from .._samples import Samples
 from ..base import InvertibleTransport
 from .plan import as_float64, on_device_of
-
-# Rows of a batch when covariances are accumulated; sparse rows become dense.
-_MOMENT_ROWS = 8192
 
 
 class IdentityTransport(InvertibleTransport):
@@ -164,11 +161,11 @@ class AffineTransport(_LinearTransport):
 
 
 def _moments(X: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance (normalised by n, as in POT), float64, in two passes over blocks of rows."""
-    mean = sum(as_float64(rows).sum(0) for _, rows in X.batches(_MOMENT_ROWS)) / len(X)
-    centred = ((as_float64(rows) - mean) for _, rows in X.batches(_MOMENT_ROWS))
+    """Mean and covariance (normalised by n, as in POT), float64, in one pass over blocks of rows."""
+    mean = X.mean_and_variance[0].numpy()
+    centred = (points - on_device_of(points, mean) for points in (as_float64(rows) for _, rows in X.batches()))
     covariance = sum(rows.T @ rows for rows in centred) / len(X)
-    return mean.cpu().numpy(), covariance.cpu().numpy()
+    return mean, covariance.cpu().numpy()
 
 
 def _feature_variances(mean0, mean1, cov0, cov1) -> np.ndarray:

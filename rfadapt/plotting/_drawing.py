@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.decomposition import PCA
 
-from .._validation import Samples, check_samples
+from .._samples import Samples
+from .._validation import check_samples
 
 #: Colours of domain 0, of moved rows and of domain 1; told apart also by those who see colours differently.
 SOURCE, MOVED, TARGET = "#d1632a", "#2f6fb3", "#9aa3ad"

@@ -10,12 +10,12 @@ _LABEL = {"ha": "center", "bbox": {"boxstyle": "square,pad=0.1", "fc": "white", 
 
 
 class HistoryDisplay:
-    """Transport cost and straightness after each round of reflow.
+    """Transport cost and straightness after each round: fits, reflows, and calls of `partial_fit`.
 
     Parameters
     ----------
     rounds : ndarray of shape (n_rounds,)
-        0 for the first fit, then one a reflow.
+        0 for a fit on pairs or by a potential, k for the k-th reflow after it.
     transport_cost, straightness : ndarray of shape (n_rounds,)
         As recorded in `history_`.
 
@@ -70,15 +70,17 @@ class HistoryDisplay:
         self : HistoryDisplay
         """
         axes = new_or_given_axes(ax, 2)
+        places = np.arange(len(self.rounds))
+        names = ["first fit", *(f"reflow {k}" if k else "further fit" for k in self.rounds[1:])]
         titles = ("transport cost", "straightness (0: straight paths)")
         for axis, values, title in zip(axes, (self.transport_cost, self.straightness), titles):
-            axis.plot(self.rounds, values, "o-", color=MOVED, clip_on=False)
-            for x, y in zip(self.rounds, values):
+            axis.plot(places, values, "o-", color=MOVED, clip_on=False)
+            for x, y in zip(places, values):
                 text = f"{y:.0f}" if abs(y) >= 1000 else f"{y:.3g}"
                 axis.annotate(text, (x, y), xytext=(0, 9), textcoords="offset points", **_LABEL)
             axis.set_title(title, loc="left")
-            axis.set_xticks(self.rounds, ["first fit", *(f"reflow {k}" for k in self.rounds[1:])])
-            axis.set_xlim(self.rounds[0] - 0.5, self.rounds[-1] + 0.5)
+            axis.set_xticks(places, names)
+            axis.set_xlim(-0.5, places[-1] + 0.5)
             axis.set_ylim(0, 1.2 * values.max() if values.max() > 0 else 1.0)
             tidy(axis)
         self.axes_, self.figure_ = axes, axes[0].figure

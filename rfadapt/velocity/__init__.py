@@ -6,7 +6,11 @@ from .gradient import GradientVelocity
 from .mlp import MLPVelocity
 from .potential import ConvexPotential, PotentialVelocity
 
+#: The regressed fields that `velocity=` names.
+VELOCITIES = {"gradient": GradientVelocity, "mlp": MLPVelocity}
+
 __all__ = [
+    "VELOCITIES",
     "AffineVelocity",
     "ConvexPotential",
     "FlowVelocity",

@@ -1,0 +1,35 @@
+"""Where to compute, and how many rows at once."""
+
+from __future__ import annotations
+
+import torch
+
+# Intermediate results of a batch: this much on the CPU, and this share of what is free on a GPU.
+_BATCH_BYTES = 64 * 2**20
+_SHARE_OF_GPU = 1 / 8
+_MOST_BATCH_ROWS = 65536
+
+
+def resolve_device(device):
+    """The torch device that `device` names; "auto" is CUDA where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f'device must be "auto" or a torch device such as "cpu" or "cuda:0"; got {device!r}.'
+        ) from error
+
+
+def batch_rows(n_features: int, width: int = 0, device: torch.device | None = None) -> int:
+    """Rows to move together, by the memory that is needed on the way.
+
+    A row is counted as 16 n_features + 6 width numbers of 4 bytes. There are at least as many rows as features:
+    a field's own matrices are no smaller then, and what it computes once a batch is shared by enough rows.
+    """
+    budget = _BATCH_BYTES
+    if device is not None and device.type == "cuda":
+        budget = max(budget, int(_SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]))
+    rows = budget // (4 * (16 * n_features + 6 * width))
+    return min(max(rows, n_features, 256), _MOST_BATCH_ROWS)

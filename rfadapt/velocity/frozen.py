@@ -1,0 +1,233 @@
+"""A convex potential at fixed parameters: its gradient, its curvature, and the equations with its gradient solved."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+# Intermediate results of this many numbers stay in a core's cache; larger ones made an evaluation three times slower.
+_CACHED_NUMBERS = 65536
+# Numbers in the largest intermediate result where curvatures are computed, which have one matrix for each row.
+_CURVATURE_NUMBERS = 2**23
+# Residual, relative to the spread, up to which a row is solved; how often gradient steps go on, twenty at a time,
+# for the rows above it; and how long Newton's method tries for what is then left.
+_SOLVED = 2e-4
+_TRIES = 5
+_NEWTON_STEPS = 15
+_HALVINGS = 12
+
+
+class FrozenPotential:
+    """A `ConvexPotential` at fixed parameters, in whitened coordinates, with what evaluations share computed once."""
+
+    @torch.no_grad()
+    def __init__(self, potential):
+        self.potential = potential
+        root = math.sqrt(potential.directions.shape[1])
+        self.ridge_directions = potential.ridge_directions / root
+        self.ridge_offsets = potential.ridge_offsets.detach()
+        self.ridge_heights = nn.functional.softplus(potential.log_ridge_heights)
+        # The linear functions see the ridge functions first, then z.
+        weights = nn.functional.softplus(potential.log_weights - math.log(len(self.ridge_heights)))
+        self.linear = torch.cat([weights, potential.directions / root], dim=1)
+        self.offsets, self.constant = potential.offsets.detach(), potential.constant.detach()
+        self.heights = nn.functional.softplus(potential.log_heights)
+        # Members of a group lie len(heights) apart, so that the sums over a group run along contiguous memory.
+        self.member_heights = self.heights.repeat(potential.group_size)
+        self.weighted = self.linear * self.member_heights[:, None]
+        self.quadratic = potential.factor @ potential.factor.T + potential.min_curvature * potential.curvature
+        self.one = torch.ones((), dtype=self.linear.dtype, device=self.linear.device)
+        on_cpu = self.linear.device.type == "cpu"
+        self.rows = max(32, _CACHED_NUMBERS // len(self.offsets)) if on_cpu else 65536
+
+    def map(self, z):
+        """Gradient of the potential, of shape (n, n_features)."""
+        out = torch.addmm(self.constant, z, self.quadratic)
+        for rows, part in zip(z.split(self.rows), out.split(self.rows)):
+            _, slopes, shares, _ = self._layers(rows)
+            ridge_pulls, moves = self._backwards(shares)
+            part.add_(moves).addmm_(ridge_pulls.mul_(slopes), self.ridge_directions)
+        return out
+
+    def value(self, z):
+        """The potential, of shape (n,)."""
+        convex = []
+        for rows in z.split(self.rows):
+            inputs, slopes, _, maxima = self._layers(rows)
+            convex.append(maxima @ self.heights + inputs[:, : slopes.shape[1]] @ self.ridge_heights)
+        return torch.cat(convex) + (z @ self.quadratic * z).sum(1) / 2 + z @ self.constant
+
+    def mean_derivatives(self, z):
+        """Means over rows of the potential's derivatives in what it is computed with, by name."""
+        linear, offsets, heights = (torch.zeros_like(x) for x in (self.linear, self.offsets, self.heights))
+        ridges = [torch.zeros_like(x) for x in (self.ridge_directions, self.ridge_offsets, self.ridge_heights)]
+        for rows in z.split(self.rows):
+            inputs, slopes, shares, maxima = self._layers(rows)
+            ridge_weights = self._backwards(shares)[0].mul_(slopes)
+            linear.addmm_(shares.T, inputs)
+            offsets += shares.sum(0)
+            heights += maxima.sum(0)
+            ridges[0].addmm_(ridge_weights.T, rows)
+            ridges[1] += ridge_weights.sum(0)
+            ridges[2] += inputs[:, : slopes.shape[1]].sum(0)
+        sums = {"linear": self.member_heights[:, None] * linear, "offsets": self.member_heights * offsets}
+        sums |= {"heights": heights, "quadratic": z.T @ z / 2, "constant": z.sum(0)}
+        sums |= dict(zip(("ridge_directions", "ridge_offsets", "ridge_heights"), ridges))
+        return {name: total / len(z) for name, total in sums.items()}
+
+    def curvatures(self, z):
+        """Second derivative at every row, of shape (n, n_features, n_features)."""
+        n_rows = max(1, _CURVATURE_NUMBERS // (len(self.offsets) * z.shape[1]))
+        return torch.cat([self._curvatures(rows) for rows in z.split(n_rows)])
+
+    def _curvatures(self, z):
+        _, slopes, shares, _ = self._layers(z)
+        n_ridges, n_groups = slopes.shape[1], len(self.heights)
+        # The gradients of the linear functions at each row, and how much they differ within a group.
+        gradients = self.linear[:, :n_ridges] @ (slopes[:, :, None] * self.ridge_directions)
+        gradients += self.linear[:, n_ridges:]
+        weighted = (shares * self.member_heights)[:, :, None] * gradients
+        means = (shares[:, :, None] * gradients).view(len(z), -1, n_groups, z.shape[1]).sum(1)
+        within = weighted.mT @ gradients - (means * self.heights[:, None]).mT @ means
+        u = torch.addmm(self.ridge_offsets, z, self.ridge_directions.T)
+        bends = self._backwards(shares)[0] / (2 * (1 + u.square()) ** 1.5)
+        return self.quadratic + within + (bends[:, :, None] * self.ridge_directions).mT @ self.ridge_directions
+
+    def mean_curvature(self, z):
+        """Mean over rows of the second derivative, of shape (n_features, n_features)."""
+        return self.curvatures(z).mean(0)
+
+    def _layers(self, z):
+        """What all derivatives are made of, at rows `z`.
+
+        Returns
+        -------
+        inputs : Tensor of shape (n, n_ridges + n_features)
+            Ridge functions s(u) = (u + sqrt(1 + u^2)) / 2, and z.
+        slopes : Tensor of shape (n, n_ridges)
+            Derivatives s'(u).
+        shares : Tensor of shape (n, width)
+            Of the linear functions in their groups (softmax).
+        maxima : Tensor of shape (n, n_groups)
+            Soft maxima of the groups.
+        """
+        u = torch.addmm(self.ridge_offsets, z, self.ridge_directions.T)
+        roots = torch.addcmul(self.one, u, u).sqrt_()
+        ridges = (u + roots).mul_(0.5)
+        slopes = torch.div(ridges, roots, out=roots)
+        inputs = torch.cat([ridges, z], dim=1)
+        shares = torch.addmm(self.offsets, inputs, self.linear.T)
+        members = shares.view(len(z), -1, len(self.heights))
+        largest = members.amax(1, keepdim=True)
+        total = members.sub_(largest).exp_().sum(1, keepdim=True)
+        members.div_(total)
+        return inputs, slopes, shares, (largest + total.log_()).squeeze(1)
+
+    def _backwards(self, shares):
+        """Derivatives in the ridge functions and, through the linear functions alone, in z, at each row."""
+        pulls = shares @ self.weighted
+        n_ridges = len(self.ridge_heights)
+        return pulls[:, :n_ridges].add_(self.ridge_heights), pulls[:, n_ridges:]
+
+    def solve(self, q, t, z=None, step=None, *, n_iter):
+        """Solve (1 - t) C0 z + t map(z) = q: where a row that is at x at time `t` came from (q = R x).
+
+        Gradient steps in the metric of the mean curvature, with Barzilai and Borwein's lengths, one for each row.
+        At t = 1 this inverts the map, that is, evaluates the gradient of the convex conjugate.
+
+        Parameters
+        ----------
+        q : Tensor of shape (n, n_features)
+        t : Tensor of shape (n, 1)
+        z : Tensor of shape (n, n_features), optional
+            Where to start; by default at the solution for the linear map of the mean curvature.
+        step : Tensor of shape (n, 1), optional
+            Step lengths to start with, for example from an earlier call.
+        n_iter : int
+            Evaluations of the map.
+
+        Returns
+        -------
+        z : Tensor of shape (n, n_features)
+        step : Tensor of shape (n, 1)
+        residual : Tensor of shape (n,)
+            Norm of what is left of the equation, one step before the last.
+        """
+        potential = self.potential
+        inverse = 1 / (1 - t + t * potential.stretches)
+
+        def precondition(residual):
+            return (residual @ potential.modes * inverse) @ potential.modes.T
+
+        def left(z):
+            return q - torch.lerp(z @ potential.covariance0, self.map(z), t)
+
+        z = precondition(q) if z is None else z
+        step = torch.ones_like(t) if step is None else step
+        residual = left(z)
+        direction = precondition(residual)
+        for _ in range(n_iter - 1):
+            move = step * direction
+            z = z + move
+            new_residual = left(z)
+            new_direction = precondition(new_residual)
+            change = residual - new_residual
+            gain = (move * change).sum(1, keepdim=True)
+            curvature = (change * (direction - new_direction)).sum(1, keepdim=True)
+            usable = (gain > 0) & (curvature > 1e-12)
+            step = torch.where(usable, gain / curvature.clamp_min(1e-12), step / 2).clamp(0.02, 8.0)
+            residual, direction = new_residual, new_direction
+        return z + step * direction, step, residual.norm(dim=1)
+
+    def solve_fully(self, q, t, z=None, step=None):
+        """As `solve`, to the end: rows that the first steps leave unsolved get Newton's method in float64.
+
+        Where the map is steep, as between two clumps of the target, gradient steps of any length may cycle.
+
+        Returns
+        -------
+        z : Tensor of shape (n, n_features)
+        step : Tensor of shape (n, 1)
+        """
+        spread = q.norm(dim=1).mean()
+        z, step, residual = self.solve(q, t, z, step, n_iter=20)
+        for _ in range(_TRIES):
+            unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
+            if not len(unsolved):
+                return z, step
+            z[unsolved], step[unsolved], residual[unsolved] = self.solve(
+                q[unsolved], t[unsolved], z[unsolved], step[unsolved], n_iter=20
+            )
+        unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
+        if len(unsolved):
+            precise = FrozenPotential(copy.deepcopy(self.potential).double())
+            for rows in unsolved.split(256):
+                z[rows] = precise._newton(q[rows].double(), t[rows].double(), z[rows].double()).to(z.dtype)
+        return z, step
+
+    def _newton(self, q, t, z):
+        """Newton's method with backtracking on the convex function whose gradient is the equation's residual."""
+        C0 = self.potential.covariance0
+
+        def merit(z):
+            return (1 - t[:, 0]) * (z @ C0 * z).sum(1) / 2 + t[:, 0] * self.value(z) - (q * z).sum(1)
+
+        here = merit(z)
+        for _ in range(_NEWTON_STEPS):
+            gradient = torch.lerp(z @ C0, self.map(z), t) - q
+            curvature = torch.lerp(C0.expand(len(z), -1, -1), self.curvatures(z), t[:, :, None])
+            move = -torch.linalg.solve(curvature, gradient)
+            slope = (gradient * move).sum(1)
+            length, moved = torch.ones_like(slope), torch.zeros_like(slope, dtype=torch.bool)
+            for _ in range(_HALVINGS):
+                there = merit(z + length[:, None] * move)
+                moved = there <= here + 1e-4 * length * slope
+                if moved.all():
+                    break
+                length = torch.where(moved, length, length / 2)
+            z = torch.where(moved[:, None], z + length[:, None] * move, z)
+            here = merit(z)
+        return z

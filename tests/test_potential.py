@@ -1,0 +1,99 @@
+"""The convex potential: its derivatives against automatic ones, its convexity, and the equations with its gradient."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import softplus
+
+from rfadapt.velocity import ConvexPotential, PotentialVelocity, gaussian_map
+
+
+@pytest.fixture(params=[2, 5])
+def potential(request):
+    """A potential away from its start, as training would leave it, in float64."""
+    rng = np.random.default_rng(request.param)
+    roots = rng.normal(size=(2, request.param, request.param))
+    covariances = (torch.from_numpy(root @ root.T + np.eye(request.param)) for root in roots)
+    generator = torch.Generator().manual_seed(0)
+    potential = ConvexPotential(*covariances, 40, generator).double()
+    with torch.no_grad():
+        for value in potential.parameters():
+            value += 0.3 * torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        potential.log_heights += 4
+        potential.log_ridge_heights += 4
+    return potential
+
+
+def by_its_formula(potential, z):
+    root = math.sqrt(z.shape[1])
+    u = z @ potential.ridge_directions.T / root + potential.ridge_offsets
+    ridges = (u + (1 + u**2).sqrt()) / 2
+    weights = softplus(potential.log_weights - math.log(u.shape[1]))
+    linear = z @ potential.directions.T / root + ridges @ weights.T + potential.offsets
+    maxima = linear.view(len(z), potential.group_size, -1).logsumexp(1)
+    Q = potential.factor @ potential.factor.T + potential.min_curvature * potential.curvature
+    convex = maxima @ softplus(potential.log_heights) + ridges @ softplus(potential.log_ridge_heights)
+    return convex + (z @ Q * z).sum(1) / 2 + z @ potential.constant
+
+
+def rows(potential, n, seed=0):
+    return 2 * torch.from_numpy(np.random.default_rng(seed).normal(size=(n, len(potential.constant))))
+
+
+def test_value_gradient_and_curvature(potential):
+    at, z = potential.frozen(), rows(potential, 70).requires_grad_()
+    value = by_its_formula(potential, z)
+    (gradient,) = torch.autograd.grad(value.sum(), z)
+    torch.testing.assert_close(at.value(z.detach()), value.detach())
+    torch.testing.assert_close(at.map(z.detach()), gradient)
+    curvatures = torch.stack(
+        [torch.autograd.functional.hessian(lambda x: by_its_formula(potential, x[None])[0], x) for x in z.detach()]
+    )
+    torch.testing.assert_close(at.curvatures(z.detach()), curvatures)
+    torch.testing.assert_close(at.mean_curvature(z.detach()), curvatures.mean(0))
+
+
+def test_gradients_of_the_parameters(potential):
+    z0, z1 = rows(potential, 50), rows(potential, 60, seed=1)
+    (by_its_formula(potential, z0).mean() - by_its_formula(potential, z1).mean()).backward()
+    expected = {name: value.grad.clone() for name, value in potential.named_parameters()}
+    potential.set_gradients(potential.frozen(), z0, z1)
+    assert all(gradient.abs().max() > 1e-4 for gradient in expected.values())
+    for name, value in potential.named_parameters():
+        torch.testing.assert_close(value.grad, expected[name], msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_every_parameter_is_optimised_once(potential):
+    groups = [id(value) for group in potential.parameter_groups() for value in group["params"]]
+    assert sorted(groups) == sorted(id(value) for value in potential.parameters())
+
+
+def test_convexity(potential):
+    curvatures = potential.frozen().curvatures(rows(potential, 200))
+    assert torch.linalg.eigvalsh(curvatures - potential.min_curvature * potential.curvature).min() > -1e-9
+
+
+@pytest.mark.parametrize("t", [0.2, 1.0])
+def test_the_equation_of_the_flow_is_solved(potential, t):
+    z, times = rows(potential, 100), torch.full((100, 1), t, dtype=torch.float64)
+    at = potential.frozen()
+    q = (1 - t) * z @ potential.covariance0 + t * at.map(z)
+    solution, _ = at.solve_fully(q, times)
+    assert (solution - z).norm() < 1e-2 * z.norm()
+    # Newton's method alone solves it to the end.
+    torch.testing.assert_close(at._newton(q, times, solution), z, rtol=1e-5, atol=1e-5)
+
+
+def test_far_away_rows_are_finite(potential):
+    at, z = potential.float().frozen(), 1e5 * rows(potential, 20).float()
+    assert all(torch.isfinite(x).all() for x in (at.value(z), at.map(z), at.curvatures(z)))
+
+
+def test_the_start_is_the_map_between_gaussians():
+    C0, C1 = (torch.tensor(C, dtype=torch.float64) for C in ([[2.0, 0.5], [0.5, 1.0]], [[1.0, -0.3], [-0.3, 3.0]]))
+    potential = ConvexPotential(C0, C1, 64, torch.Generator().manual_seed(0)).make_affine()
+    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(1))
+    moved = x + PotentialVelocity(potential)(x, torch.zeros(30))
+    torch.testing.assert_close(moved, x @ gaussian_map(C0, C1).float(), rtol=1e-4, atol=1e-4)
