@@ -23,9 +23,11 @@ test-lowest:
 	.venv-lowest/bin/pip install --quiet -c constraints-lowest.txt '.[test]'
 	cd tests && ../.venv-lowest/bin/python -m pytest
 
-# Not part of the tests: minutes per figure, on real data (see benchmarks/README.md).
-benchmark: $(VENV)/.installed-test
-	$(BIN)/python benchmarks/w2.py
+# Not part of the tests: hours in all, and w2.py needs data that are not part of the project (see benchmarks/README.md).
+benchmark: $(VENV)/.installed-benchmarks
+	$(BIN)/python benchmarks/w2.py --budgets 30 120 300
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/roofline.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,7 +38,11 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 	touch $@
 
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet -e '.[test]'
+	$(BIN)/pip install --quiet -e '.[test,skada]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-benchmarks: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet -e '.[benchmarks]'
 	touch $@ $(VENV)/.installed
 
 clean:

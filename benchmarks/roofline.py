@@ -1,0 +1,204 @@
+"""Which share of the machine's peak training and transforming reach, and how much of the pairing training hides.
+
+    python benchmarks/roofline.py [--dims 16 50 64] [--velocities potential gradient mlp] [--rows 20000] [--threads 1]
+
+The peak is the best rate of float32 matrix products (sgemm) that this same process and as many threads reach. The
+floating-point operations are those of the matrix products that really ran, counted by torch; exponentials, sums and
+whatever else the processor did meanwhile count nothing. Steps are timed between the checks of a fit without held-out
+rows, so that nothing else is in between; "gradient" and "mlp" are fitted to independent pairs, which cost nothing.
+
+The time line is of `coupling=OTCoupling()`: a fit whose blocks are solved by workers, against the same fit with all
+blocks solved before, and against the solving alone. Workers need a second core.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import own_process
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rfadapt import OTCoupling, RectifiedFlowTransport
+from rfadapt.couplings import blocks
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = ("rfadapt", "torch", "numpy", "POT")
+N_NEW = 100_000
+#: Steps between two checks of a fit.
+CHECK = 100
+
+
+def sgemm_peak():
+    """Operations a second of the fastest of several square matrix products."""
+    best = 0.0
+    for size in (512, 1024, 2048, 3072):
+        a, b = torch.randn(size, size), torch.randn(size, size)
+        for _ in range(4):
+            start = time.perf_counter()
+            torch.mm(a, b)
+            best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def counter():
+    """Counts the operations of matrix products; torch's own leaves those in place out."""
+
+    def addmm(self_shape, a_shape, b_shape, **_):
+        return 2 * a_shape[0] * a_shape[1] * b_shape[1]
+
+    def mv(a_shape, x_shape, **_):
+        return 2 * a_shape[0] * a_shape[1]
+
+    mapping = {torch.ops.aten.addmm_: addmm, torch.ops.aten.mv: mv}
+    return FlopCounterMode(display=False, custom_mapping=mapping)
+
+
+def samples(n, n_features):
+    """A mixture of ten Gaussians, and other rows of it moved by the gradient of a convex function."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(10, n_features))
+    weight = rng.normal(size=(4, n_features)) / np.sqrt(n_features)
+    X0, X1 = (centers[rng.integers(10, size=n)] + 0.5 * rng.normal(size=(n, n_features)) for _ in range(2))
+    X1 = 0.8 * X1 + 2.0 * np.tanh(2.0 * X1 @ weight.T) @ weight + 1.0
+    return X0.astype(np.float32), X1.astype(np.float32)
+
+
+def of_steps(velocity, X0, X1, n_checks, read):
+    """How much `read()` grew a step, from the first check of a fit to its last; and the fitted flow."""
+    values = []
+    coupling = "ot" if velocity == "potential" else "independent"
+    flow = RectifiedFlowTransport(
+        coupling,
+        velocity=velocity,
+        max_iter=CHECK * (n_checks + 1),
+        validation_fraction=0.0,
+        random_state=0,
+        callbacks=[lambda state: values.append(read())],
+    ).fit(X0, X1)
+    return (values[-1] - values[0]) / (CHECK * (len(values) - 1)), flow
+
+
+def roofline(velocity, n_features, arguments, peak):
+    """One row of the table."""
+    X0, X1 = samples(arguments.rows, n_features)
+    seconds, flow = of_steps(velocity, X0, X1, arguments.checks, time.perf_counter)
+    with counter() as count:
+        operations, _ = of_steps(velocity, X0, X1, arguments.checks, count.get_total_flops)
+    X = np.resize(X0, (N_NEW, n_features))
+    flow.transform(X[:5000])
+    start = time.perf_counter()
+    flow.transform(X)
+    transform_seconds = time.perf_counter() - start
+    with counter() as count:
+        flow.transform(X[: N_NEW // 10])
+    transform_operations = 10 * count.get_total_flops()
+    return {
+        "velocity": velocity,
+        "d": n_features,
+        "width": flow.velocity_.learned.width,
+        "ms a step": 1e3 * seconds,
+        "Mflop a step": operations / 1e6,
+        "step Gflop/s": operations / seconds / 1e9,
+        "step / peak": operations / seconds / peak,
+        "solver": f"{flow.n_steps_} x {flow.solver_}",
+        f"transform s ({N_NEW} rows)": transform_seconds,
+        "transform Gflop/s": transform_operations / transform_seconds / 1e9,
+        "transform / peak": transform_operations / transform_seconds / peak,
+    }
+
+
+class Solves:
+    """Stands in for `solve_block`: times the solves of one fit, then gives the same answers to the next at once."""
+
+    def __init__(self):
+        self.seconds, self.answers, self.replayed = 0.0, [], None
+        self._solve = blocks.solve_block
+
+    def __call__(self, x0, x1):
+        if self.replayed is not None:
+            return next(self.replayed)
+        start = time.perf_counter()
+        self.answers.append(self._solve(x0, x1))
+        self.seconds += time.perf_counter() - start
+        return self.answers[-1]
+
+    def __enter__(self):
+        blocks.solve_block = self
+        return self
+
+    def __exit__(self, *_):
+        blocks.solve_block = self._solve
+
+
+def time_line(n_features, arguments):
+    """Seconds of pairing alone, of training alone and of both at once, over the same blocks and steps."""
+    X0, X1 = samples(arguments.rows, n_features)
+
+    def fit(n_jobs):
+        start = time.perf_counter()
+        flow = RectifiedFlowTransport(
+            OTCoupling(n_jobs=n_jobs), max_iter=arguments.steps, early_stopping=False, random_state=0
+        )
+        flow.fit(X0, X1)
+        return time.perf_counter() - start
+
+    with Solves() as solves:
+        in_turn = fit(1)
+        solves.replayed = iter(solves.answers)
+        training = fit(1)
+    together = fit(1 + arguments.workers)
+    return {
+        "d": n_features,
+        "blocks": len(solves.answers),
+        "pairing alone s": solves.seconds,
+        "training alone s": training,
+        "one after the other s": in_turn,
+        "with workers s": together,
+        "hidden share of pairing": 1 - (together - training) / solves.seconds,
+    }
+
+
+def as_table(rows):
+    def cell(value):
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    return "\n".join(lines + ["| " + " | ".join(map(cell, row.values())) + " |" for row in rows])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dims", type=int, nargs="+", default=[16, 50, 64])
+    parser.add_argument("--velocities", nargs="+", default=["potential", "gradient", "mlp"])
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--checks", type=int, default=5, help=f"steps that are timed, in units of {CHECK}")
+    parser.add_argument("--pairing-dims", type=int, nargs="*", default=[50], help="of the time line; none skips it")
+    parser.add_argument("--steps", type=int, default=3000, help="steps of the fits of the time line")
+    parser.add_argument("--workers", type=int, default=1, help="workers that solve blocks in the time line")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=HERE / "roofline_results.md")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    peak = sgemm_peak()
+    text = f"# Share of the peak\n\n{own_process.machine(arguments.threads, PACKAGES)}\n\n"
+    rows = []
+    for n_features in arguments.dims:
+        for velocity in arguments.velocities:
+            rows.append(roofline(velocity, n_features, arguments, peak))
+            print(rows[-1], flush=True)
+    # Other work on the machine, or heat, would show here.
+    text += f"sgemm peak: {peak / 1e9:.1f} Gflop/s before, {sgemm_peak() / 1e9:.1f} after the measurements, which are "
+    text += f"compared with the first. {arguments.rows} rows in each domain, batches of 1024.\n\n{as_table(rows)}\n"
+    if arguments.pairing_dims:
+        text += "\n## Pairing behind training\n\n`coupling=OTCoupling()` with "
+        text += f"{arguments.workers} worker(s), {arguments.steps} steps of training, validation included. The hidden "
+        text += "share is 1 - (with workers - training alone) / pairing alone.\n\n"
+        text += as_table([time_line(n_features, arguments) for n_features in arguments.pairing_dims]) + "\n"
+    arguments.results.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
