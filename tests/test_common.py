@@ -312,8 +312,11 @@ class OneSample:
         return 2 * X + 1 if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.ndim == 2 else X
 
 
-class OneSampleWithScore(OneSample):
-    """The same for transports that have a score."""
+class OneSampleOfAFlow(OneSample):
+    """The same for the flow, which also has a score and can be fitted further."""
+
+    def partial_fit(self, X, y=None):
+        return super().partial_fit(X, self._domain1(X))
 
     def score(self, X, y=None):
         return super().score(X, self._domain1(X))
@@ -321,7 +324,7 @@ class OneSampleWithScore(OneSample):
 
 def one_sample(kind):
     """A subclass of the transport that is fitted on one sample."""
-    shim = OneSampleWithScore if kind is RectifiedFlowTransport else OneSample
+    shim = OneSampleOfAFlow if kind is RectifiedFlowTransport else OneSample
     own = {"__init__": kind.__init__, "__module__": __name__}
     return type(f"OneSample{kind.__name__}", (shim, kind), own)
 

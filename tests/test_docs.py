@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 import rfadapt
-from rfadapt import RectifiedFlowTransport, cli, compare_transports, datasets, plotting
+from rfadapt import (
+    AdaptedClassifier,
+    RectifiedFlowTransport,
+    adaptation,
+    cli,
+    compare_transports,
+    datasets,
+    model_selection,
+    plotting,
+)
 from rfadapt.compare import SHORT_NAMES
 from rfadapt.solvers import SOLVERS
 
@@ -145,6 +154,9 @@ def loaders():
         ("guide.md", lambda: RectifiedFlowTransport().get_params()),
         ("guide.md", lambda: SOLVERS),
         ("transports.md", lambda: [*SHORT_NAMES, *(kind.__name__ for kind in SHORT_NAMES.values())]),
+        ("adaptation.md", lambda: AdaptedClassifier(None).get_params(deep=False)),
+        ("adaptation.md", lambda: adaptation.__all__),
+        ("adaptation.md", lambda: model_selection.__all__),
         ("comparing.md", columns),
         ("comparing.md", lambda: plotting.__all__),
         ("command_line.md", options),

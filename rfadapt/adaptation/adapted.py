@@ -1,0 +1,226 @@
+"""What `AdaptedClassifier` and `AdaptedRegressor` have in common."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABCMeta, abstractmethod
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+
+from .domains import FLOATS, is_masked, labels_of, source_rows, split_domains
+from .movement import Movement, check_transport
+
+
+def inner_has(method):
+    """Whether the estimator inside has a method."""
+
+    def check(self):
+        getattr(getattr(self, "estimator_", self.estimator), method)  # its AttributeError says what is missing
+        return True
+
+    return available_if(check)
+
+
+class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
+    """An estimator that is trained on one domain and predicts on another."""
+
+    # Domains travel with their rows through cross-validation; a target of its own does not, so that is for the user
+    # to request.
+    __metadata_request__fit = {"sample_domain": True}
+    __metadata_request__predict = {"sample_domain": True}
+    __metadata_request__score = {"sample_domain": True}
+
+    def __init__(self, estimator, transport="auto", *, direction="source_to_target", random_state=None):
+        self.estimator = estimator
+        self.transport = transport
+        self.direction = direction
+        self.random_state = random_state
+
+    #: What y holds, as `split_domains` calls it.
+    _labels: str
+
+    @abstractmethod
+    def _check_estimator(self):
+        """Raise if the estimator inside is of the wrong kind."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    def fit(self, X, y, *, X_target=None, y_target=None, sample_domain=None):
+        """Learn the map between the domains, and train the estimator with it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the source; with `sample_domain`, rows of both domains.
+        y : array-like of shape (n_samples,)
+            Their labels. With `sample_domain`, labels of the target's rows are masked where they are not known: by NaN
+            or None, and by -1 among classes. Known ones are used: those rows join the training set.
+        X_target : array-like of shape (n_target, n_features), optional
+            Rows of the target.
+        y_target : array-like of shape (n_target,), optional
+            Labels of `X_target`, masked in the same way.
+        sample_domain : array-like of shape (n_samples,), optional
+            Instead of `X_target`: the domain of each row of `X`, 0 or positive for the source and negative for the
+            target. Several source domains are taken as one. Unlike `X_target`, it can be cut into folds.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If the target is missing, empty, given twice or of another width; if there are not two classes; if the
+            target has labels that the source has not; if parameters are not valid.
+        """
+        check_transport(self)
+        self._check_estimator()
+        domains = split_domains(self, X, y, X_target, y_target, sample_domain, labels=self._labels)
+        is_frozen = isinstance(self.estimator, FrozenEstimator)
+        if is_frozen and self.direction == "source_to_target":
+            raise ValueError(
+                "A FrozenEstimator is not trained again, so that moving the source would change nothing. Move the "
+                'target to it: direction="target_to_source".'
+            )
+        # Classes explain a shift by weights and labels to train with, which do not reach a frozen classifier.
+        y0 = domains.y0 if self._labels == "classes" and not (is_frozen and self.transport == "auto") else None
+        movement = Movement.fit(self.transport, self.direction, domains, y0, self.random_state)
+        if is_frozen and movement.weights is not None:
+            warnings.warn(
+                f'The shift is best explained by weights ("{movement.name}"), which do not reach a FrozenEstimator: '
+                "nothing is changed. Let it be trained.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self._movement = movement
+        self.transport_, self.chosen_ = movement.transport, movement.name
+        self.evidence_, self.reason_ = movement.evidence, movement.reason
+        if is_frozen:
+            self._check_frozen(domains.y0)
+            self.estimator_ = self.estimator
+        else:
+            rows, labels, weights = self._training_set(domains, movement)
+            self.estimator_ = self._train(clone(self.estimator), rows, labels, weights)
+        if hasattr(self.estimator_, "classes_"):
+            self.classes_ = self.estimator_.classes_
+        return self
+
+    def _check_frozen(self, y0):
+        known = self.estimator.classes_.tolist() if self._labels == "classes" else y0.tolist()
+        if unseen := sorted({*y0.tolist()} - {*known}):
+            raise ValueError(
+                f"y has labels that the frozen classifier was not trained on: {unseen[:5]}; it knows {known[:10]}."
+            )
+
+    def _training_set(self, domains, movement):
+        """The source, and the rows of the target that have labels, where they meet."""
+        rows, labels, known = [movement.move(domains.X0, True)], [domains.y0], domains.known1
+        if movement.labelled_target is not None:
+            # What an account believes of a row whose label is known does not matter.
+            guessed_rows, guesses = (part[~known] for part in movement.labelled_target)
+            rows, labels = [*rows, movement.move(guessed_rows, False)], [*labels, guesses]
+        if known.any():
+            rows.append(movement.move(domains.X1[known], False))
+            labels.append(domains.y1[known].astype(domains.y0.dtype))
+        weights = movement.weights
+        if weights is not None:
+            weights = np.concatenate([weights, *(np.ones(len(part)) for part in rows[1:])])
+        return np.concatenate(rows), np.concatenate(labels), weights
+
+    def _train(self, estimator, X, y, weights):
+        if weights is None:
+            return estimator.fit(X, y)
+        last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        if not has_fit_parameter(last, "sample_weight"):
+            drawn = _systematic_sample(weights, check_random_state(self.random_state))
+            if self._labels == "classes":
+                drawn = np.concatenate([drawn, np.flatnonzero((weights > 0) & ~np.isin(y, y[drawn]))])
+            return estimator.fit(X[drawn], y[drawn])
+        if estimator is last:
+            return estimator.fit(X, y, sample_weight=weights)
+        with config_context(enable_metadata_routing=False):  # else the pipeline's steps would have to request them
+            return estimator.fit(X, y, **{f"{estimator.steps[-1][0]}__sample_weight": weights})
+
+    def move(self, X, *, sample_domain=None):
+        """Rows as the estimator inside sees them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_domain : array-like of shape (n_samples,), optional
+            Their domains. By default all rows are of the target.
+
+        Returns
+        -------
+        X_moved : ndarray or DataFrame of shape (n_samples, n_features)
+            With `direction="source_to_target"` rows of the source are moved, otherwise those of the target.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=FLOATS)
+        is_source = False if sample_domain is None else source_rows(sample_domain, len(X))
+        return self._named(self._movement.move(X, is_source))
+
+    def _named(self, X):
+        """Rows with the names of their columns, for an estimator that was trained with names before it came here."""
+        if not hasattr(self.estimator_, "feature_names_in_") or not hasattr(self, "feature_names_in_"):
+            return X
+        import pandas as pd
+
+        return pd.DataFrame(X, columns=self.feature_names_in_)
+
+    def _ask(self, method, X, sample_domain):
+        X = self.move(X, sample_domain=sample_domain)
+        return getattr(self.estimator_, method)(X)
+
+    def predict(self, X, *, sample_domain=None):
+        """Predict rows of the target, or of the domains that `sample_domain` says.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_domain : array-like of shape (n_samples,), optional
+            Their domains, as in `fit`. By default all rows are of the target.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        return self._ask("predict", X, sample_domain)
+
+    def _scored(self, measure, X, y, sample_weight, sample_domain):
+        """A measure of the predictions of the target's rows, whose labels must be known."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=FLOATS)
+        y = labels_of(y, len(X), "y")
+        of_target = np.ones(len(X), bool) if sample_domain is None else ~source_rows(sample_domain, len(X))
+        # -1 is a label like any other where it is a class.
+        classes = getattr(self, "classes_", np.array([])).tolist()
+        masked = is_masked(y, self._labels) & [label not in classes for label in y.tolist()]
+        if not of_target.any() or masked[of_target].any():
+            raise ValueError(
+                f"score needs the labels of the target's rows; of the {of_target.sum()} that there are, "
+                f"{masked[of_target].sum()} are masked. Without them, use a scorer of rfadapt.model_selection; in "
+                "cross-validation, give it as scoring=."
+            )
+        weights = None if sample_weight is None else np.asarray(sample_weight)[of_target]
+        predicted = self.estimator_.predict(self._named(self._movement.move(X[of_target], False)))
+        return measure(np.array(y[of_target].tolist()), predicted, sample_weight=weights)
+
+
+def _systematic_sample(weights, random_state) -> np.ndarray:
+    """Numbers of rows, each as often as it weighs, rounded up or down at random; a row of weight 1 is there once."""
+    last = np.cumsum(np.asarray(weights, dtype=np.float64))
+    marks = np.arange(random_state.random_sample(), last[-1], 1.0)
+    return np.minimum(np.searchsorted(last, marks, side="right"), len(last) - 1)

@@ -1,0 +1,220 @@
+"""Which account of a shift to act on, by what the rows show without any label of the target."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from .accounts import Account, AffineAccount, ClassWeights, ImportanceWeights, drawn, typical_square_distance
+from .class_aware import ClassAware
+from .projection import Projection
+
+# Rows of each domain that discrepancies are taken over; one half of them teaches what the other half is judged by.
+_JUDGED_ROWS = 1000
+_PERMUTATIONS = 200
+# Share of random exchanges of the domains whose discrepancy a shift must exceed.
+_LEVEL = 0.99
+# Share of the discrepancy that an account which explains the shift may leave, besides sampling noise.
+_UNEXPLAINED = 0.2
+# Share of the source rows that an account's weights must leave (effective sample size): below it the target lies
+# outside the source, and a handful of rows stands for all of it.
+_LEAST_LEFT = 0.05
+# Margin between classes in the target with which the source's classifier is sure enough. Beyond it refining found
+# nothing to add in any task, and where the rule itself has changed it took away.
+_SURE = 0.6
+# Share of the score by which a more complex account must be better.
+_BETTER = 0.05
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An account that was chosen, and why.
+
+    Attributes
+    ----------
+    account : Account
+        Fitted to all rows.
+    evidence : list of dict
+        For each candidate, the simplest first: "name"; "discrepancy", the squared maximum mean discrepancy that it
+        leaves between rows that it has not seen; "explains", whether that is little enough; "effective_sample_size",
+        the share of the source rows that its weights leave; "score" of its refinement by the target's classes (None
+        where it was not refined); "seconds".
+    reason : str
+    """
+
+    account: Account
+    evidence: list = field(default_factory=list)
+    reason: str = ""
+
+
+def default_candidates(random_state=None) -> list:
+    """The accounts that are weighed by default, the simplest first."""
+    return [
+        Account(), ClassWeights(), ImportanceWeights(random_state), AffineAccount(random_state=random_state),
+        AffineAccount(turned=True, random_state=random_state),
+    ]
+
+
+def choose_account(X0, y0, X1, *, random_state=None, candidates=None) -> Choice:
+    """The account of the shift between two domains that the unlabelled rows speak for.
+
+    1. If the domains cannot be told apart (a permutation test of the maximum mean discrepancy), nothing is done.
+    2. Each account is learned from one half of the rows and judged by the discrepancy that it leaves between the
+       others. One that leaves at most a fifth of it, besides sampling noise, explains the shift, unless its weights
+       leave less than 5 % of the source. If none does, nothing is done: acting on a wrong account costs more than it
+       gains.
+    3. With classes, doing nothing and each account that explains the shift are refined by the target's own
+       classes (`ClassAware`). The score is the margin between the classes in the target, times the share of the
+       source rows that the refined classifier gets right. The best score wins; within 5 %, the simpler account. It is
+       kept unrefined where a classifier of the moved source alone separates the classes of the target already.
+       Without classes, the simplest account that explains the shift wins.
+
+    Parameters
+    ----------
+    X0 : ndarray of shape (n_source, n_features)
+    y0 : ndarray of shape (n_source,) or None
+        Classes; None for regression.
+    X1 : ndarray of shape (n_target, n_features)
+    random_state : int, RandomState instance or None, default=None
+        Draws the halves, and what the default candidates draw.
+    candidates : list of Account, optional
+        The accounts to weigh, not fitted, the simplest first; `default_candidates` by default. Doing nothing is
+        always weighed.
+
+    Returns
+    -------
+    choice : Choice
+
+    Notes
+    -----
+    Discrepancies are taken over at most 1000 rows of each domain, in the 60 directions in which both vary most.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rfadapt.adaptation.evidence import choose_account
+    >>> X0 = np.random.default_rng(0).gamma(2.0, size=(500, 2))
+    >>> choose_account(X0[:250], None, X0[250:], random_state=0).account.name
+    'nothing'
+    >>> choose_account(X0[:250], None, X0[250:] + 3, random_state=0).account.name
+    'affine'
+    """
+    random_state = check_random_state(random_state)
+    if candidates is None:
+        candidates = default_candidates(random_state.randint(np.iinfo(np.int32).max))
+    candidates = [a for a in candidates if type(a) is not Account and not (y0 is None and a.needs_classes)]
+    judge = _Judge(X0, y0, X1, random_state)
+    nothing = Account().fit(X0, y0, X1)
+    evidence = [_entry(nothing, judge.shift, judge.shift <= judge.noise, 0.0)]
+    if judge.shift <= judge.noise:
+        return Choice(nothing, evidence, "the domains cannot be told apart")
+    for candidate in candidates:
+        began = time.perf_counter()
+        left = judge.discrepancy(candidate)
+        explains = left <= judge.noise + _UNEXPLAINED * judge.shift
+        account = clone(candidate).fit(X0, y0, X1)
+        entry = _entry(account, left, explains, time.perf_counter() - began)
+        entry["explains"] &= entry["effective_sample_size"] >= _LEAST_LEFT
+        evidence.append(entry)
+    explaining = [entry for entry in evidence if entry["explains"]]
+    if not explaining:
+        return Choice(nothing, _public(evidence), "no account explains the shift")
+    if y0 is None or len(np.unique(y0)) < 2:
+        best = explaining[0]
+        return Choice(best["account"], _public(evidence), f"{best['name']} is the simplest account that explains it")
+    best = None
+    for entry in [evidence[0], *explaining]:
+        began = time.perf_counter()
+        seed = random_state.randint(np.iinfo(np.int32).max)
+        entry["refined"] = ClassAware.refining(entry["account"], X0, y0, X1, seed)
+        entry["score"] = entry["refined"].margin_ * entry["refined"].source_accuracy_
+        entry["seconds"] += time.perf_counter() - began
+        if best is None or entry["score"] > (1 + _BETTER) * best["score"]:
+            best = entry
+    reason = f"after {best['name']}, the classes of the target separate best"
+    if best["refined"].plain_margin_ >= _SURE:
+        return Choice(best["account"], _public(evidence), f"{reason}, and need no refinement")
+    return Choice(best["refined"], _public(evidence), reason)
+
+
+def _entry(account, discrepancy, explains, seconds):
+    weights = account.weights_
+    return {
+        "name": account.name, "discrepancy": float(discrepancy), "explains": bool(explains),
+        "effective_sample_size": 1.0 if weights is None else float(1 / np.square(weights).mean()),
+        "score": None, "seconds": seconds, "account": account,
+    }
+
+
+def _public(evidence):
+    return [{key: entry[key] for key in entry if key not in ("account", "refined")} for entry in evidence]
+
+
+class _Judge:
+    """Discrepancies of the two domains as accounts leave them, on halves of the rows that they have not seen."""
+
+    def __init__(self, X0, y0, X1, random_state):
+        rows0, rows1 = (drawn(np.arange(len(X)), random_state, _JUDGED_ROWS) for X in (X0, X1))
+        self._x0, self._x1 = X0[rows0], X1[rows1]
+        self._y0 = None if y0 is None else y0[rows0]
+        self._projection = Projection.fit(self._x0, self._x1)
+        self._gamma = 1 / typical_square_distance(self._projection.enter(self._x1), random_state)
+        self._halves0, self._halves1 = (_halves(len(x), random_state) for x in (self._x0, self._x1))
+        grams = [self._gram(self._x0[test0], self._x1[test1]) for _, _, test0, test1 in self._parts()]
+        self.shift = np.mean([_mmd(gram, np.ones(n0)) for gram, n0 in grams])
+        # Half of the rows of both domains, exchanged at random.
+        exchanged = [_exchanged(gram, n0, random_state) for gram, n0 in grams]
+        # Two halves are averaged, whose errors are independent.
+        self.noise = np.quantile(exchanged, _LEVEL) / np.sqrt(2)
+
+    def discrepancy(self, account) -> float:
+        """What an account leaves, the mean of two halves."""
+        return np.mean([self._part(account, *part) for part in self._parts()])
+
+    def _part(self, account, learn0, learn1, test0, test1):
+        y0 = None if self._y0 is None else self._y0[learn0]
+        fitted = clone(account).fit(self._x0[learn0], y0, self._x1[learn1])
+        gram, n0 = self._gram(fitted.transform(self._x0[test0]), self._x1[test1])
+        return _mmd(gram, fitted.weigh(self._x0[test0], None if y0 is None else self._y0[test0]))
+
+    def _parts(self):
+        for (learn0, test0), (learn1, test1) in zip(self._halves0, self._halves1):
+            yield learn0, learn1, test0, test1
+
+    def _gram(self, x0, x1):
+        rows = np.concatenate([self._projection.enter(x0), self._projection.enter(x1)])
+        return np.exp(-self._gamma * cdist(rows, rows, "sqeuclidean")), len(x0)
+
+
+def _mmd(gram, weights) -> float:
+    """Squared maximum mean discrepancy without the pairs of a row and itself, which sampling does not bias."""
+    n0, n1 = len(weights), len(gram) - len(weights)
+    weights = weights / weights.sum()
+    squares = np.square(weights).sum()
+    within0 = (weights @ gram[:n0, :n0] @ weights - squares) / max(1 - squares, 1e-9)
+    within1 = (gram[n0:, n0:].sum() - n1) / max(n1 * (n1 - 1), 1)
+    return within0 + within1 - 2 * (weights @ gram[:n0, n0:]).mean()
+
+
+def _exchanged(gram, n0, random_state) -> np.ndarray:
+    """Discrepancies, as `_mmd` has them, after exchanges of rows between the domains at random."""
+    n1 = len(gram) - n0
+    inside = np.zeros((len(gram), _PERMUTATIONS // 2))
+    for column in inside.T:
+        column[random_state.permutation(len(gram))[:n0]] = 1
+    to_inside = gram @ inside
+    within0 = (inside * to_inside).sum(axis=0)
+    between = to_inside.sum(axis=0) - within0
+    within1 = gram.sum() - within0 - 2 * between
+    return ((within0 - n0) / max(n0 * (n0 - 1), 1) + (within1 - n1) / max(n1 * (n1 - 1), 1) - 2 * between / (n0 * n1))
+
+
+def _halves(n, random_state):
+    order = random_state.permutation(n)
+    a, b = order[: n // 2], order[n // 2 :]
+    return (a, b), (b, a)

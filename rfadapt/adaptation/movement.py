@@ -1,0 +1,95 @@
+"""The map that an adapter learns: of the source's rows to the target, or of the target's rows to the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from ..base import BaseTransport
+from .accounts import Account
+from .evidence import choose_account
+
+DIRECTIONS = ("source_to_target", "target_to_source")
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A fitted transport or account, and which rows it moves."""
+
+    transport: BaseTransport | Account
+    direction: str
+    backwards: bool  # whether the rows are moved by the inverse
+    name: str
+    evidence: list = field(default_factory=list)
+    reason: str = ""
+
+    @classmethod
+    def fit(cls, transport, direction, domains, y0, random_state):
+        """Learn from two domains.
+
+        A transport is fitted in the direction in which it is used, so that it needs no inverse. Accounts explain how
+        the target came from the source, and are inverted where it is the target that moves.
+        """
+        backwards = direction == "target_to_source"
+        X0, X1 = domains.X0, domains.X1
+        if isinstance(transport, str):
+            if (n_samples := min(len(X0), len(X1))) < 2:
+                raise ValueError(f'transport="auto" needs at least 2 rows of each domain; got n_samples = {n_samples}.')
+            choice = choose_account(X0, y0, X1, random_state=random_state)
+            return cls(choice.account, direction, backwards, choice.account.name, choice.evidence, choice.reason)
+        fitted = _seeded(clone(transport), random_state)
+        if isinstance(transport, Account):
+            fitted.fit(X0, y0, X1)
+            return cls(fitted, direction, backwards, fitted.name, reason="it was given")
+        if backwards:
+            fitted.fit(X1, X0, y1=y0)
+        else:
+            fitted.fit(X0, X1, y0=y0)
+        return cls(fitted, direction, False, type(fitted).__name__, reason="it was given")
+
+    @property
+    def weights(self):
+        """Weights of the source's rows, or None."""
+        return self.transport.weights_ if isinstance(self.transport, Account) else None
+
+    @property
+    def labelled_target(self):
+        """Rows of the target and the labels that an account gave them, or None."""
+        return self.transport.labelled_target_ if isinstance(self.transport, Account) else None
+
+    def move(self, X, is_source) -> np.ndarray:
+        """Rows as they are where the two domains meet; `is_source` is one truth for all rows, or one for each."""
+        moving = np.broadcast_to(np.asarray(is_source) == (self.direction == "source_to_target"), len(X))
+        if not moving.any():
+            return X
+        function = self.transport.inverse_transform if self.backwards else self.transport.transform
+        if moving.all():
+            return np.asarray(function(X))
+        moved = X.copy()
+        moved[moving] = function(X[moving])
+        return moved
+
+
+def check_transport(estimator) -> None:
+    """Whether `transport` and `direction` are what they should be."""
+    name, transport, direction = type(estimator).__name__, estimator.transport, estimator.direction
+    if not (isinstance(transport, (BaseTransport, Account)) or isinstance(transport, str) and transport == "auto"):
+        raise ValueError(
+            f'The transport of {name} must be "auto" or a transport, as in {name}(..., AffineTransport()); got '
+            f"{transport!r}."
+        )
+    if direction not in DIRECTIONS:
+        raise ValueError(f"The direction of {name} must be one of {', '.join(DIRECTIONS)}; got {direction!r}.")
+
+
+def _seeded(transport, random_state):
+    """The transport, with its `random_state` set where both it was left open and one is given."""
+    if random_state is None:
+        return transport
+    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    params = transport.get_params()
+    is_open = [name for name in params if name.split("__")[-1] == "random_state" and params[name] is None]
+    return transport.set_params(**dict.fromkeys(is_open, seed))
