@@ -7,12 +7,23 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from conftest import shifted_classes
 from matplotlib import pyplot as plt
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from rfadapt import BaseTransport, RectifiedFlowTransport
-from rfadapt.plotting import HistoryDisplay, TrajectoryDisplay, TransportDisplay
+from rfadapt import (
+    AdaptedClassifier,
+    AdaptedRegressor,
+    AffineTransport,
+    BaseTransport,
+    DomainAdapter,
+    RectifiedFlowTransport,
+)
+from rfadapt.plotting import EvidenceDisplay, HistoryDisplay, TrajectoryDisplay, TransportDisplay
 
 
 class Shift(BaseTransport):
@@ -121,12 +132,106 @@ def test_history(flow):
         assert axis.get_ylim()[0] == 0
 
 
-def test_displays_draw_on_the_axes_given_and_open_no_other_figure(flow, samples):
+@pytest.fixture(scope="module", params=["classifier", "regressor", "transformer"])
+def adapter(request):
+    X, y, X_target, _ = shifted_classes()
+    if request.param == "transformer":
+        return DomainAdapter("auto", random_state=0).fit(X, X_target=X_target)
+    kind, inner = {
+        "classifier": (AdaptedClassifier, LogisticRegression()), "regressor": (AdaptedRegressor, LinearRegression())
+    }[request.param]  # fmt: skip
+    return kind(inner, random_state=0).fit(X, y, X_target=X_target)
+
+
+def highlighted(display):
+    """Names drawn bold, and those of the bars that have their colour."""
+    labels = display.ax_.get_yticklabels()
+    bold = [label for label in labels if label.get_fontweight() == "bold"]
+    bars = [
+        label.get_text() for label, bar in zip(labels, display.bars_)
+        if any(same_color(bar.get_edgecolor(), other.get_color()) for other in bold)
+    ]  # fmt: skip
+    return [label.get_text() for label in bold], bars
+
+
+def words(display):
+    """What is said beside the bars."""
+    (beside,) = display.ax_.child_axes
+    return [label.get_text() for label in beside.get_yticklabels()]
+
+
+def test_evidence_of_each_account(adapter):
+    display = EvidenceDisplay.from_estimator(adapter)
+    evidence, axis = adapter.evidence_, display.ax_
+    assert [label.get_text() for label in axis.get_yticklabels()] == [found["name"] for found in evidence]
+    assert axis.yaxis_inverted()  # the simplest on top
+    np.testing.assert_allclose([bar.get_width() for bar in display.bars_], [found["discrepancy"] for found in evidence])
+    assert {found["explains"] for found in evidence} == {True, False}
+    assert [bar.get_hatch() is None for bar in display.bars_] == [found["explains"] for found in evidence]
+    for text, found in zip(words(display), evidence):
+        assert text.startswith("explains") == found["explains"]
+        assert ("score" in text) == (found["score"] is not None)
+    assert adapter.chosen_ == "affine" and highlighted(display) == (["affine"], ["affine"])
+    title = axis.get_title(loc="left").replace("\n", " ")
+    assert title == (f"affine: {adapter.reason_}" if hasattr(adapter, "reason_") else "affine")
+    assert display.figure_ is axis.figure
+
+
+def test_evidence_highlights_what_was_refined():
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    X = rng.normal(size=(300, 2)) + 1.2 * np.array([[0, 0], [1, 0], [0, 1]])[y]  # classes overlap: they are refined
+    model = AdaptedClassifier(LogisticRegression(), random_state=0).fit(X, y, X_target=2 * X + 10)
+    assert model.chosen_ == "class-aware"
+    display = EvidenceDisplay.from_estimator(model)
+    name = model.transport_.start_.name
+    assert highlighted(display) == ([name], [name]) and name in model.reason_
+    assert display.ax_.get_title(loc="left").startswith("class-aware: ")
+
+
+def test_evidence_in_words():
+    found = {"name": "weights", "discrepancy": -0.01, "explains": False, "effective_sample_size": 0.004, "score": 0.5}
+    evidence = [found, {**found, "name": "map", "explains": True, "effective_sample_size": 1.0, "score": None}]
+    display = EvidenceDisplay(evidence, "map").plot()
+    assert words(display) == [
+        "does not explain the shift\n0.4% of rows left, score 0.50", "explains the shift\n100% of rows left"
+    ]  # fmt: skip
+    np.testing.assert_allclose([bar.get_width() for bar in display.bars_], -0.01)
+    assert display.ax_.get_xlim()[0] <= -0.01 and highlighted(display)[0] == ["map"]
+
+
+@pytest.mark.parametrize("ax", [None, "given"])
+def test_texts_beside_the_evidence_do_not_overlap(adapter, ax):
+    given = Figure(figsize=(7.6, 4), layout="constrained").subplots() if ax else None
+    display = EvidenceDisplay.from_estimator(adapter, ax=given)
+    figure, axis = display.figure_, display.ax_
+    figure.draw_without_rendering()
+    texts = [*axis.get_yticklabels(), *axis.child_axes[0].get_yticklabels(), *axis.texts, axis._left_title]
+    boxes = [text.get_window_extent() for text in texts]
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)
+
+
+def test_there_is_no_evidence_without_a_choice():
+    X, y, X_target, _ = shifted_classes()
+    with pytest.raises(NotFittedError):
+        EvidenceDisplay.from_estimator(AdaptedClassifier(LogisticRegression()))
+    given = AdaptedClassifier(LogisticRegression(), AffineTransport()).fit(X, y, X_target=X_target)
+    with pytest.warns(UserWarning, match="neither X_target nor sample_domain"):
+        no_target = DomainAdapter("auto").fit(X)
+    for fitted in (given, no_target, given.transport_):
+        with pytest.raises(ValueError, match='no evidence to draw.* transport="auto" and with rows of the target'):
+            EvidenceDisplay.from_estimator(fitted)
+    assert not plt.get_fignums()
+
+
+def test_displays_draw_on_the_axes_given_and_open_no_other_figure(flow, samples, adapter):
     X0, X1 = (X[:, :3] for X in samples)
     axes = Figure().subplots(1, 2)
     assert TransportDisplay.from_estimator(flow, X0, X1, ax=axes).axes_ == list(axes)
     assert TrajectoryDisplay.from_estimator(flow, X0, ax=axes[0]).ax_ is axes[0]
     assert HistoryDisplay.from_estimator(flow, ax=axes).axes_ == list(axes)
+    assert EvidenceDisplay.from_estimator(adapter, ax=axes[1]).ax_ is axes[1]
     assert not plt.get_fignums()
     with pytest.raises(ValueError, match="ax must hold 2 matplotlib Axes; got 1"):
         HistoryDisplay.from_estimator(flow, ax=axes[0])

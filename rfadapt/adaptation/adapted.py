@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from sklearn import config_context
@@ -16,6 +18,9 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from .domains import FLOATS, is_masked, labels_of, source_rows, split_domains
 from .movement import Movement, check_transport
+
+# Parts that the known labels of the target are cut into, to see which account they speak for.
+_FOLDS = 3
 
 
 def inner_has(method):
@@ -94,7 +99,10 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             )
         # Classes explain a shift by weights and labels to train with, which do not reach a frozen classifier.
         y0 = domains.y0 if self._labels == "classes" and not (is_frozen and self.transport == "auto") else None
-        movement = Movement.fit(self.transport, self.direction, domains, y0, self.random_state)
+        rights = None
+        if y0 is not None and not is_frozen and domains.known1.sum() >= _FOLDS:
+            rights = partial(self._cross_validated, domains)
+        movement = Movement.fit(self.transport, self.direction, domains, y0, self.random_state, rights)
         if is_frozen and movement.weights is not None:
             warnings.warn(
                 f'The shift is best explained by weights ("{movement.name}"), which do not reach a FrozenEstimator: '
@@ -122,6 +130,23 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
                 f"y has labels that the frozen classifier was not trained on: {unseen[:5]}; it knows {known[:10]}."
             )
 
+    def _cross_validated(self, domains, make_account):
+        """Which rows of the target with a known class get it; `make_account` is given the rows of the other folds."""
+        known = np.flatnonzero(domains.known1)
+        # Folds have a row of every class, as far as there are enough.
+        known = known[np.argsort(domains.y1[known].astype(domains.y0.dtype), kind="stable")]
+        right = np.zeros(len(known), dtype=bool)
+        for fold in range(_FOLDS):
+            test = known[fold::_FOLDS]
+            others = domains.known1.copy()
+            others[test] = False
+            movement = Movement.by_account(make_account(others), self.direction)
+            training_set = self._training_set(replace(domains, known1=others), movement)
+            model = self._train(clone(self.estimator), *training_set)
+            found = model.predict(movement.move(domains.X1[test], False))
+            right[fold::_FOLDS] = found == domains.y1[test].astype(domains.y0.dtype)
+        return right
+
     def _training_set(self, domains, movement):
         """The source, and the rows of the target that have labels, where they meet."""
         rows, labels, known = [movement.move(domains.X0, True)], [domains.y0], domains.known1
@@ -140,6 +165,10 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
     def _train(self, estimator, X, y, weights):
         if weights is None:
             return estimator.fit(X, y)
+        kept = weights > 0
+        if len(np.unique(y[kept])) > 1:
+            # libsvm takes a class whose rows all weigh nothing for another one.
+            X, y, weights = X[kept], y[kept], weights[kept]
         last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
         if not has_fit_parameter(last, "sample_weight"):
             drawn = _systematic_sample(weights, check_random_state(self.random_state))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import sparse
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
 
 from .accounts import Account, drawn
 from .projection import Projection
 
-_LANDMARKS = 500
+_LANDMARKS = 1000
 _NEIGHBORS = 10
 _MAX_ROUNDS = 10
 # Weights of the class-wise discrepancy, of the graph and of the norm, as in the papers.
 _DISCREPANCY, _GRAPH, _NORM = 10.0, 1.0, 0.1
+# Weight of a target row whose class is known: it tells more of the target than a row of the source does.
+_KNOWN = 10.0
+# Directions of the second view of rows of many features, of which only the angle counts.
+_ANGLE_DIRECTIONS = 20
 # Rows of each domain in the graph, the search for whose neighbours grows with their square.
 _GRAPH_ROWS = 10_000
 
@@ -31,8 +38,12 @@ class ClassAware(Account):
     .. math:: \min_f \sum_{i \in \text{source}} w_i \|y_i - f(x_i)\|^2 + 10\, \operatorname{tr} f' M f
               + \operatorname{tr} f' L f + 0.1\, \|f\|_K^2
 
-    with kernels at 500 landmark rows, so that time grows with the number of rows and no matrix is larger than
-    500 columns [3]_; the graph has 10 neighbours and at most 10 000 rows of each domain.
+    with kernels at 1000 landmark rows, so that time grows with the number of rows and no matrix has more than
+    1000 columns [3]_; the graph has 10 neighbours and at most 10 000 rows of each domain.
+
+    Rows of at most 20 features are taken as they are. Of more, f is the mean of two such classifiers, which share the
+    target's classes from round to round: one sees the 60 directions of largest variance, the other the angles in the
+    first 20, and neighbours are near in angle. Where one of them mistakes a class for another, the other seldom does.
 
     Parameters
     ----------
@@ -76,32 +87,61 @@ class ClassAware(Account):
         return self
 
     @classmethod
-    def refining(cls, fitted, X0, y0, X1, random_state):
-        """A refinement of an account that is already fitted to these rows."""
+    def refining(cls, fitted, X0, y0, X1, random_state, y1=None, known1=None):
+        """A refinement of an account that is already fitted to these rows.
+
+        Parameters
+        ----------
+        fitted : Account
+        X0, y0, X1 : ndarray
+            As in `fit`.
+        random_state : int, RandomState instance or None
+        y1 : ndarray of shape (n_target,), optional
+            Classes of the target rows, of which only those that `known1` marks are looked at: f is fitted to them too,
+            and they keep their class in every round.
+        known1 : ndarray of bool of shape (n_target,), optional
+
+        Returns
+        -------
+        self : ClassAware
+        """
         self = cls(fitted, random_state)
         self.start_ = fitted
-        self._refine(X0, y0, X1)
+        self._refine(X0, y0, X1, y1, known1)
         return self
 
-    def _refine(self, X0, y0, X1):
+    def _refine(self, X0, y0, X1, y1=None, known1=None):
         random_state = check_random_state(self.random_state)
         self.weights_ = self.start_.weights_
         self.classes_, index = np.unique(y0, return_inverse=True)
         weights = np.ones(len(X0)) if self.weights_ is None else self.weights_
         moved = self.start_.transform(X0)
         used0, used1 = (drawn(np.arange(len(X)), random_state, _GRAPH_ROWS) for X in (X0, X1))
-        projection = Projection.fit(X0, X1)
-        machine = _KernelMachine(projection.enter(moved[used0]), index[used0], weights[used0],
-                                 projection.enter(X1[used1]), len(self.classes_), random_state)
+        known = np.array([], dtype=int) if y1 is None else np.flatnonzero(known1)
+        used1 = np.concatenate([known, used1[~np.isin(used1, known)]])
+        known_classes = known
+        if y1 is not None:
+            known_classes = np.searchsorted(self.classes_, y1[known].astype(self.classes_.dtype))
+        n_classes, source = len(self.classes_), (moved[used0], index[used0], weights[used0])
+        committee = [
+            _KernelMachine(view, *source, X1[used1], known_classes, n_classes, random_state)
+            for view in _views(moved, X1)
+        ]
+        for machine in committee:
+            machine.solve_plain()
+        self.plain_margin_ = _margin(_mean_scores(committee, X1))
         labels = None
-        machine.solve_plain()
-        self.plain_margin_ = _margin(machine.scores(projection.enter(X1)))
         for self.n_rounds_ in range(1, _MAX_ROUNDS + 1):
-            previous, labels = labels, machine.solve(labels)
+            for machine in committee:
+                machine.solve(labels)
+            previous, labels = labels, sum(machine.target_scores() for machine in committee).argmax(axis=1)
+            labels[: len(known)] = known_classes
             if previous is not None and (labels == previous).all():
                 break
-        scores0, scores1 = (machine.scores(projection.enter(X)) for X in (moved, X1))
-        self.labelled_target_ = X1, self.classes_[scores1.argmax(axis=1)]
+        scores0, scores1 = (_mean_scores(committee, X) for X in (moved, X1))
+        found = scores1.argmax(axis=1)
+        found[known] = known_classes
+        self.labelled_target_ = X1, self.classes_[found]
         self.margin_ = _margin(scores1)
         self.source_accuracy_ = float((scores0.argmax(axis=1) == index).mean())
 
@@ -114,41 +154,69 @@ class ClassAware(Account):
         return self.start_.inverse_transform(X1)
 
 
-class _KernelMachine:
-    """The least squares problem of `ClassAware`, in the coordinates of kernels at landmarks."""
+@dataclass(frozen=True)
+class _View:
+    """Coordinates in which rows are compared."""
 
-    def __init__(self, x0, y0, weights, x1, n_classes, random_state):
-        rows = np.concatenate([x0, x1])
-        self._n0, self._y0, self._n_classes = len(x0), y0, n_classes
+    projection: Projection
+    by_angle: bool  # whether neighbours are those in angle
+    on_sphere: bool  # whether nothing but the angle is seen
+
+    def enter(self, X):
+        z = self.projection.enter(X)
+        return normalize(z) if self.on_sphere else z
+
+
+def _views(X0, X1):
+    if X0.shape[1] <= _ANGLE_DIRECTIONS:
+        return [_View(Projection.fit(X0, X1), by_angle=False, on_sphere=False)]
+    return [
+        _View(Projection.fit(X0, X1, _ANGLE_DIRECTIONS), by_angle=True, on_sphere=True),
+        _View(Projection.fit(X0, X1), by_angle=True, on_sphere=False),
+    ]
+
+
+class _KernelMachine:
+    """The least squares problem of `ClassAware` in one view, in the coordinates of kernels at landmarks."""
+
+    def __init__(self, view, X0, y0, weights, X1, known1, n_classes, random_state):
+        """`known1` are the classes of the first target rows."""
+        rows = np.concatenate([view.enter(X0), view.enter(X1)])
+        self._view, self._n0, self._y0, self._n_classes = view, len(X0), y0, n_classes
         self._landmarks = drawn(rows, random_state, _LANDMARKS)
         distances = cdist(self._landmarks, self._landmarks, "sqeuclidean")
         self._gamma = 0.5 / (distances.mean() or 1.0)
         values, vectors = np.linalg.eigh(np.exp(-self._gamma * distances))
         kept = values > 1e-8 * values[-1]
         self._whiten = vectors[:, kept] / np.sqrt(values[kept])
-        self._features = self._enter(rows)
-        features0 = self._features[: self._n0]
-        self._plain = features0.T @ (features0 * weights[:, None]) + _NORM * np.eye(self._features.shape[1])
-        self._fixed = self._plain + _GRAPH * self._features.T @ (_laplacian(rows) @ self._features)
-        self._target = features0.T @ (np.eye(n_classes)[y0] * weights[:, None])
+        self._features = self._at(rows)
+        labelled = self._features[: self._n0 + len(known1)]
+        weighted = labelled.T * np.concatenate([weights, np.full(len(known1), _KNOWN)])
+        self._plain = weighted @ labelled + _NORM * np.eye(self._features.shape[1])
+        laplacian = _laplacian(normalize(rows) if view.by_angle else rows)
+        self._fixed = self._plain + _GRAPH * self._features.T @ (laplacian @ self._features)
+        self._target = weighted @ np.eye(n_classes)[np.concatenate([y0, known1])]
 
     def solve_plain(self):
-        """The classifier of the source's labels alone."""
+        """Fit to the source's labels alone."""
         self._coefficients = np.linalg.solve(self._plain, self._target)
 
     def solve(self, labels):
-        """Labels of the target rows by the classifier that takes `labels`, or no labels, for their classes."""
+        """Fit with `labels` for the classes of the target rows, or None where they have none yet."""
         contrasts = self._contrasts(labels)
-        norm = np.linalg.norm(contrasts.T @ contrasts) or 1.0
+        norm = np.linalg.norm(contrasts @ contrasts.T) or 1.0
         means = contrasts @ self._features
         self._coefficients = np.linalg.solve(self._fixed + _DISCREPANCY / norm * means.T @ means, self._target)
-        return (self._features[self._n0 :] @ self._coefficients).argmax(axis=1)
 
-    def scores(self, z):
-        """Scores of the classes, of shape (n_samples, n_classes)."""
-        return self._enter(z) @ self._coefficients
+    def target_scores(self):
+        """Scores of the classes of the target rows that it was made with, of shape (n_target, n_classes)."""
+        return self._features[self._n0 :] @ self._coefficients
 
-    def _enter(self, z):
+    def scores(self, X):
+        """Scores of the classes of any rows, of shape (n_samples, n_classes)."""
+        return self._at(self._view.enter(X)) @ self._coefficients
+
+    def _at(self, z):
         return np.exp(-self._gamma * cdist(z, self._landmarks, "sqeuclidean")) @ self._whiten
 
     def _contrasts(self, labels):
@@ -162,17 +230,23 @@ class _KernelMachine:
         return np.array(contrasts)
 
 
+def _mean_scores(committee, X):
+    return sum(machine.scores(X) for machine in committee) / len(committee)
+
+
 def _margin(scores) -> float:
     ordered = np.sort(scores, axis=1)
     return float((ordered[:, -1] - ordered[:, -2]).mean()) if scores.shape[1] > 1 else 1.0
 
 
 def _laplacian(rows):
-    """Normalised Laplacian of the graph of nearest neighbours, sparse."""
+    """Normalised Laplacian of the graph of nearest neighbours, sparse; near ones weigh more."""
     n = len(rows)
     k = min(_NEIGHBORS, n - 1)
-    neighbors = NearestNeighbors(n_neighbors=k).fit(rows).kneighbors(return_distance=False)
-    graph = sparse.csr_matrix((np.ones(n * k), (np.repeat(np.arange(n), k), neighbors.ravel())), (n, n))
+    distances, neighbors = NearestNeighbors(n_neighbors=k).fit(rows).kneighbors()
+    width = np.median(distances[:, -1]) or 1.0
+    closeness = np.exp(-np.square(distances / width) / 2)
+    graph = sparse.csr_matrix((closeness.ravel(), (np.repeat(np.arange(n), k), neighbors.ravel())), (n, n))
     graph = graph.maximum(graph.T)
-    root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1.0)))
+    root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-9)))
     return sparse.eye(n) - root @ graph @ root

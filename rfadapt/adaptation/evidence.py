@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -29,6 +30,8 @@ _LEAST_LEFT = 0.05
 _SURE = 0.6
 # Share of the score by which a more complex account must be better.
 _BETTER = 0.05
+# What entries hold besides the evidence.
+_PRIVATE = ("account", "refine", "refined")
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,21 @@ def default_candidates(random_state=None) -> list:
     ]
 
 
-def choose_account(X0, y0, X1, *, random_state=None, candidates=None) -> Choice:
+def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_state=None, candidates=None) -> Choice:
     """The account of the shift between two domains that the unlabelled rows speak for.
 
-    1. If the domains cannot be told apart (a permutation test of the maximum mean discrepancy), nothing is done.
+    1. If the domains cannot be told apart (a permutation test of the maximum mean discrepancy), no row is moved or
+       weighed.
     2. Each account is learned from one half of the rows and judged by the discrepancy that it leaves between the
        others. One that leaves at most a fifth of it, besides sampling noise, explains the shift, unless its weights
-       leave less than 5 % of the source. If none does, nothing is done: acting on a wrong account costs more than it
-       gains.
+       leave less than 5 % of the source. If none does, no row is moved or weighed: acting on a wrong account costs
+       more than it gains.
     3. With classes, doing nothing and each account that explains the shift are refined by the target's own
        classes (`ClassAware`). The score is the margin between the classes in the target, times the share of the
        source rows that the refined classifier gets right. The best score wins; within 5 %, the simpler account. It is
        kept unrefined where a classifier of the moved source alone separates the classes of the target already.
        Without classes, the simplest account that explains the shift wins.
+    4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not.
 
     Parameters
     ----------
@@ -80,6 +85,13 @@ def choose_account(X0, y0, X1, *, random_state=None, candidates=None) -> Choice:
     y0 : ndarray of shape (n_source,) or None
         Classes; None for regression.
     X1 : ndarray of shape (n_target, n_features)
+    y1 : ndarray of shape (n_target,), optional
+        Classes of the target, of which only those that `known1` marks are looked at.
+    known1 : ndarray of bool of shape (n_target,), optional
+    rights : callable, optional
+        rights(f) -> ndarray of bool, by cross-validation: for every row of the target that `known1` marks, whether a
+        classifier that was trained with the account f(known) finds its class, where known marks the rows of the other
+        folds.
     random_state : int, RandomState instance or None, default=None
         Draws the halves, and what the default candidates draw.
     candidates : list of Account, optional
@@ -111,9 +123,9 @@ def choose_account(X0, y0, X1, *, random_state=None, candidates=None) -> Choice:
     judge = _Judge(X0, y0, X1, random_state)
     nothing = Account().fit(X0, y0, X1)
     evidence = [_entry(nothing, judge.shift, judge.shift <= judge.noise, 0.0)]
-    if judge.shift <= judge.noise:
-        return Choice(nothing, evidence, "the domains cannot be told apart")
-    for candidate in candidates:
+    is_classes = y0 is not None and len(np.unique(y0)) > 1
+    told_apart = judge.shift > judge.noise
+    for candidate in candidates if told_apart else []:
         began = time.perf_counter()
         left = judge.discrepancy(candidate)
         explains = left <= judge.noise + _UNEXPLAINED * judge.shift
@@ -121,25 +133,53 @@ def choose_account(X0, y0, X1, *, random_state=None, candidates=None) -> Choice:
         entry = _entry(account, left, explains, time.perf_counter() - began)
         entry["explains"] &= entry["effective_sample_size"] >= _LEAST_LEFT
         evidence.append(entry)
-    explaining = [entry for entry in evidence if entry["explains"]]
-    if not explaining:
-        return Choice(nothing, _public(evidence), "no account explains the shift")
-    if y0 is None or len(np.unique(y0)) < 2:
+    explaining = [entry for entry in evidence[1:] if entry["explains"]]
+    if not is_classes:
+        if not explaining:
+            reason = "no account explains the shift" if told_apart else "the domains cannot be told apart"
+            return Choice(nothing, _public(evidence), reason)
         best = explaining[0]
         return Choice(best["account"], _public(evidence), f"{best['name']} is the simplest account that explains it")
     best = None
     for entry in [evidence[0], *explaining]:
         began = time.perf_counter()
         seed = random_state.randint(np.iinfo(np.int32).max)
-        entry["refined"] = ClassAware.refining(entry["account"], X0, y0, X1, seed)
+        entry["refine"] = partial(ClassAware.refining, entry["account"], X0, y0, X1, seed)
+        entry["refined"] = entry["refine"](y1, known1)
         entry["score"] = entry["refined"].margin_ * entry["refined"].source_accuracy_
         entry["seconds"] += time.perf_counter() - began
         if best is None or entry["score"] > (1 + _BETTER) * best["score"]:
             best = entry
+    sure = best["refined"].plain_margin_ >= _SURE
     reason = f"after {best['name']}, the classes of the target separate best"
-    if best["refined"].plain_margin_ >= _SURE:
-        return Choice(best["account"], _public(evidence), f"{reason}, and need no refinement")
-    return Choice(best["refined"], _public(evidence), reason)
+    reason += ", and need no refinement" if sure else ""
+    chosen, is_refined = best, not sure
+    if rights is not None:
+        chosen, is_refined = _by_known_labels([evidence[0], *explaining], rights, y1, (best, not sure))
+        if (chosen, is_refined) != (best, not sure):
+            refined = ", refined by its classes," if is_refined else ""
+            reason = f"{chosen['name']}{refined} finds more of the known classes of the target"
+    return Choice(chosen["refined" if is_refined else "account"], _public(evidence), reason)
+
+
+def _by_known_labels(entries, rights, y1, default):
+    """The entry, and whether it is refined, that finds the known labels of the target; the default unless it is clear.
+
+    Another one is taken only if it is right more often by more than one standard error of the difference, as few labels
+    would otherwise choose by luck.
+    """
+
+    def right(entry, is_refined):
+        return rights(partial(entry["refine"], y1) if is_refined else lambda known1: entry["account"])
+
+    of_default = right(*default)
+    best, most = default, 0.0
+    for choice in [(entry, is_refined) for entry in entries for is_refined in (False, True)]:
+        if choice != default:
+            gains = right(*choice).astype(float) - of_default
+            if gains.sum() > max(most, np.sqrt(np.abs(gains).sum())):
+                best, most = choice, gains.sum()
+    return best
 
 
 def _entry(account, discrepancy, explains, seconds):
@@ -152,7 +192,7 @@ def _entry(account, discrepancy, explains, seconds):
 
 
 def _public(evidence):
-    return [{key: entry[key] for key in entry if key not in ("account", "refined")} for entry in evidence]
+    return [{key: entry[key] for key in entry if key not in _PRIVATE} for entry in evidence]
 
 
 class _Judge:

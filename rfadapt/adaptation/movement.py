@@ -27,28 +27,35 @@ class Movement:
     reason: str = ""
 
     @classmethod
-    def fit(cls, transport, direction, domains, y0, random_state):
+    def fit(cls, transport, direction, domains, y0, random_state, rights=None):
         """Learn from two domains.
 
         A transport is fitted in the direction in which it is used, so that it needs no inverse. Accounts explain how
-        the target came from the source, and are inverted where it is the target that moves.
+        the target came from the source, and are inverted where it is the target that moves. `rights` tells how well
+        a model does with an account, as in `choose_account`.
         """
         backwards = direction == "target_to_source"
         X0, X1 = domains.X0, domains.X1
         if isinstance(transport, str):
             if (n_samples := min(len(X0), len(X1))) < 2:
                 raise ValueError(f'transport="auto" needs at least 2 rows of each domain; got n_samples = {n_samples}.')
-            choice = choose_account(X0, y0, X1, random_state=random_state)
-            return cls(choice.account, direction, backwards, choice.account.name, choice.evidence, choice.reason)
+            known = {} if y0 is None else {"y1": domains.y1, "known1": domains.known1}
+            choice = choose_account(X0, y0, X1, **known, rights=rights, random_state=random_state)
+            return cls.by_account(choice.account, direction, choice.evidence, choice.reason)
         fitted = _seeded(clone(transport), random_state)
         if isinstance(transport, Account):
             fitted.fit(X0, y0, X1)
-            return cls(fitted, direction, backwards, fitted.name, reason="it was given")
+            return cls.by_account(fitted, direction, reason="it was given")
         if backwards:
             fitted.fit(X1, X0, y1=y0)
         else:
             fitted.fit(X0, X1, y0=y0)
         return cls(fitted, direction, False, type(fitted).__name__, reason="it was given")
+
+    @classmethod
+    def by_account(cls, account, direction, evidence=(), reason=""):
+        """What a fitted account does."""
+        return cls(account, direction, direction == "target_to_source", account.name, list(evidence), reason)
 
     @property
     def weights(self):

@@ -18,21 +18,21 @@ class Projection:
     ----------
     center : ndarray of shape (n_features,)
     basis : ndarray of shape (n_features, n_directions)
-        Orthonormal columns; all directions where there are at most 60 features.
+        Orthonormal columns; all directions where there are at most `max_directions` features.
     """
 
     center: np.ndarray
     basis: np.ndarray
 
     @classmethod
-    def fit(cls, X0, X1) -> Projection:
-        """The directions of largest variance of the rows of both samples, at most 60."""
+    def fit(cls, X0, X1, max_directions=_MAX_DIRECTIONS) -> Projection:
+        """The directions of largest variance of the rows of both samples."""
         n_features = X0.shape[1]
         center = (X0.sum(axis=0) + X1.sum(axis=0)) / (len(X0) + len(X1))
-        if n_features <= _MAX_DIRECTIONS:
+        if n_features <= max_directions:
             return cls(center, np.eye(n_features))
         scatter = sum((X - center).T @ (X - center) for X in (X0, X1))
-        return cls(center, np.linalg.eigh(scatter)[1][:, : -_MAX_DIRECTIONS - 1 : -1])
+        return cls(center, np.linalg.eigh(scatter)[1][:, : -max_directions - 1 : -1])
 
     def enter(self, X) -> np.ndarray:
         """Coordinates of rows, of shape (n_samples, n_directions)."""
