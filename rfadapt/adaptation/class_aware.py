@@ -19,8 +19,8 @@ _NEIGHBORS = 10
 _MAX_ROUNDS = 10
 # Weights of the class-wise discrepancy, of the graph and of the norm, as in the papers.
 _DISCREPANCY, _GRAPH, _NORM = 10.0, 1.0, 0.1
-# Weight of a target row whose class is known: it tells more of the target than a row of the source does.
-_KNOWN = 10.0
+# Weight of a target row whose class is known: as good as a constraint, as all others are guesses.
+_KNOWN = 100.0
 # Directions of the second view of rows of many features, of which only the angle counts.
 _ANGLE_DIRECTIONS = 20
 # Rows of each domain in the graph, the search for whose neighbours grows with their square.
@@ -190,16 +190,18 @@ class _KernelMachine:
         kept = values > 1e-8 * values[-1]
         self._whiten = vectors[:, kept] / np.sqrt(values[kept])
         self._features = self._at(rows)
-        labelled = self._features[: self._n0 + len(known1)]
+        labelled, labels = self._features[: self._n0 + len(known1)], np.eye(n_classes)[np.concatenate([y0, known1])]
         weighted = labelled.T * np.concatenate([weights, np.full(len(known1), _KNOWN)])
-        self._plain = weighted @ labelled + _NORM * np.eye(self._features.shape[1])
+        ridge = _NORM * np.eye(self._features.shape[1])
+        of_source = weighted[:, : self._n0]
+        self._plain = of_source @ labelled[: self._n0] + ridge, of_source @ labels[: self._n0]
         laplacian = _laplacian(normalize(rows) if view.by_angle else rows)
-        self._fixed = self._plain + _GRAPH * self._features.T @ (laplacian @ self._features)
-        self._target = weighted @ np.eye(n_classes)[np.concatenate([y0, known1])]
+        self._fixed = weighted @ labelled + ridge + _GRAPH * self._features.T @ (laplacian @ self._features)
+        self._target = weighted @ labels
 
     def solve_plain(self):
         """Fit to the source's labels alone."""
-        self._coefficients = np.linalg.solve(self._plain, self._target)
+        self._coefficients = np.linalg.solve(*self._plain)
 
     def solve(self, labels):
         """Fit with `labels` for the classes of the target rows, or None where they have none yet."""

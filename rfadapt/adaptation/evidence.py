@@ -77,7 +77,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
        source rows that the refined classifier gets right. The best score wins; within 5 %, the simpler account. It is
        kept unrefined where a classifier of the moved source alone separates the classes of the target already.
        Without classes, the simplest account that explains the shift wins.
-    4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not.
+    4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, and
+       take part in the refinement.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
         began = time.perf_counter()
         seed = random_state.randint(np.iinfo(np.int32).max)
         entry["refine"] = partial(ClassAware.refining, entry["account"], X0, y0, X1, seed)
-        entry["refined"] = entry["refine"](y1, known1)
+        entry["refined"] = entry["refine"]()
         entry["score"] = entry["refined"].margin_ * entry["refined"].source_accuracy_
         entry["seconds"] += time.perf_counter() - began
         if best is None or entry["score"] > (1 + _BETTER) * best["score"]:
@@ -159,7 +160,11 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
         if (chosen, is_refined) != (best, not sure):
             refined = ", refined by its classes," if is_refined else ""
             reason = f"{chosen['name']}{refined} finds more of the known classes of the target"
-    return Choice(chosen["refined" if is_refined else "account"], _public(evidence), reason)
+    account = chosen["account"]
+    if is_refined:
+        is_known = known1 is not None and known1.any()
+        account = chosen["refine"](y1, known1) if is_known else chosen["refined"]
+    return Choice(account, _public(evidence), reason)
 
 
 def _by_known_labels(entries, rights, y1, default):

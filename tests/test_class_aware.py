@@ -1,0 +1,124 @@
+"""Which account of a shift is chosen, and how the target's own classes and known labels refine it."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+
+from rfadapt import AdaptedClassifier
+from rfadapt.adaptation.accounts import Account, ImportanceWeights
+from rfadapt.adaptation.class_aware import ClassAware
+from rfadapt.adaptation.evidence import choose_account
+
+
+def ring(n, centers, rng, spread=0.4):
+    """Rows around the centres, one class each, in equal numbers."""
+    y = np.arange(n) % len(centers)
+    return np.asarray(centers)[y] + spread * rng.normal(size=(n, len(centers[0]))), y
+
+
+@pytest.fixture
+def swapped(rng):
+    """Two classes that have changed places: nothing but labels shows it."""
+    X0, y0 = ring(200, [[-2.0, 0.0], [2.0, 0.0]], rng)
+    X1, y1 = ring(200, [[2.0, 0.0], [-2.0, 0.0]], rng)
+    return X0, y0, X1, y1
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def three_of_each(y1):
+    known = np.full(len(y1), -1)
+    for label in np.unique(y1):
+        known[np.flatnonzero(y1 == label)[:3]] = label
+    return known
+
+
+@pytest.mark.parametrize("n_features", [2, 40], ids=["as they are", "two views"])
+def test_classes_follow_the_clusters_of_the_target(n_features, rng):
+    centers = np.zeros((4, n_features))
+    centers[:, :2] = 3.0 * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+    X0, y0 = ring(240, centers, rng)
+    # Every class moves its own way, by less than the classes are apart, and spreads.
+    moved = centers + 1.4 * rng.normal(size=centers.shape) / np.sqrt(n_features / 2)
+    X1, y1 = ring(200, moved, rng, spread=0.8)
+    account = ClassAware(random_state=0).fit(X0, y0, X1)
+    rows, labels = account.labelled_target_
+    assert rows is X1
+    assert (labels == y1).mean() > 0.95
+    assert account.source_accuracy_ > 0.97 and 0 < account.margin_ <= 1.2
+
+
+def test_known_labels_turn_the_clusters_that_they_are_in(swapped):
+    X0, y0, X1, y1 = swapped
+    without = ClassAware.refining(Account(), X0, y0, X1, 0)
+    assert (without.labelled_target_[1] == y1).mean() < 0.1
+    known1 = np.zeros(len(X1), bool)
+    known1[:40] = True
+    labels = ClassAware.refining(Account(), X0, y0, X1, 0, y1, known1).labelled_target_[1]
+    np.testing.assert_array_equal(labels[known1], y1[known1])
+    assert (labels == y1).mean() > 0.95
+
+
+def test_labels_of_the_target_are_seen_where_they_are_known_only(swapped):
+    X0, y0, X1, y1 = swapped
+    known1 = np.arange(len(X1)) < 10
+    masked = np.where(known1, y1, -1)
+    one, other = (ClassAware.refining(Account(), X0, y0, X1, 0, y, known1) for y in (y1, masked))
+    np.testing.assert_array_equal(one.labelled_target_[1], other.labelled_target_[1])
+
+
+def test_known_labels_choose_the_account(rng):
+    # Class 1 has stayed and class 0 has gone beyond it, which nothing but labels shows.
+    X0, y0 = ring(240, [[0.0, 0.0], [4.0, 0.0]], rng)
+    X1, y1 = ring(240, [[8.0, 0.0], [4.0, 0.0]], rng)
+    model = AdaptedClassifier(KNeighborsClassifier(), random_state=0)
+    assert model.fit(X0, y0, X_target=X1).score(X1, y1) < 0.6
+    model.fit(X0, y0, X_target=X1, y_target=three_of_each(y1))
+    assert "known classes" in model.reason_
+    X_test, y_test = ring(200, [[8.0, 0.0], [4.0, 0.0]], rng)
+    assert model.score(X_test, y_test) > 0.97
+
+
+def test_labels_that_agree_with_the_choice_do_not_change_it(rng):
+    X0, y0 = ring(240, [[-2.0, 0.0], [2.0, 0.0]], rng)
+    X1, y1 = ring(200, [[4.0, 3.0], [8.0, 3.0]], rng)
+    plain = AdaptedClassifier(LogisticRegression(), random_state=0).fit(X0, y0, X_target=X1)
+    model = AdaptedClassifier(LogisticRegression(), random_state=0)
+    model.fit(X0, y0, X_target=X1, y_target=three_of_each(y1))
+    assert (model.chosen_, model.reason_) == (plain.chosen_, plain.reason_)
+
+
+def test_rows_are_refined_where_domains_cannot_be_told_apart(rng):
+    # One sample cut in two, whose classes overlap too much to be separated surely.
+    X, y = ring(600, [[-1.0, 0.0], [1.0, 0.0]], rng, spread=1.3)
+    choice = choose_account(X[:300], y[:300], X[300:], random_state=0)
+    assert [row["name"] for row in choice.evidence] == ["nothing"]
+    assert isinstance(choice.account, ClassAware) and choice.account.weights_ is None
+    assert (choice.account.labelled_target_[1] == y[300:]).mean() > 0.7
+
+
+def test_weights_that_leave_a_handful_of_rows_explain_nothing(rng):
+    X0, X1 = rng.gamma(2.0, size=(300, 2)), rng.gamma(2.0, size=(300, 2)) + 4
+    share = ImportanceWeights(0).fit(X0, None, X1).effective_sample_size_
+    assert share < 0.05
+    weighed = {row["name"]: row for row in choose_account(X0, None, X1, random_state=0).evidence}
+    assert not weighed["importance weights"]["explains"]
+    assert weighed["importance weights"]["effective_sample_size"] == pytest.approx(share, rel=0.5)
+
+
+def test_a_class_that_weighs_nothing_does_not_confuse_libsvm(rng):
+    class Gone(Account):
+        def fit(self, X0, y0, X1):
+            self.weights_ = np.where(y0 == 0, 0.0, 4 / 3)
+            return self
+
+    X0, y0 = ring(400, 3.0 * np.eye(4), rng)
+    X1, y1 = ring(400, 3.0 * np.eye(4), rng)
+    there = y1 > 0
+    model = AdaptedClassifier(SVC(), Gone()).fit(X0, y0, X_target=X1[there])
+    assert model.score(X1[there], y1[there]) > 0.95
