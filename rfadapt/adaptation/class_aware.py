@@ -62,6 +62,9 @@ class ClassAware(Account):
         The same of a classifier of the moved source alone, without the target's rows: how sure it is already.
     source_accuracy_ : float
         Share of the source rows whose class f finds.
+    has_collapsed_ : bool
+        Whether classes of the target have vanished over the rounds: the entropy of their proportions is less than half
+        of that before.
     n_rounds_ : int
 
     References
@@ -129,7 +132,8 @@ class ClassAware(Account):
         ]
         for machine in committee:
             machine.solve_plain()
-        self.plain_margin_ = _margin(_mean_scores(committee, X1))
+        plain_scores = _mean_scores(committee, X1)
+        self.plain_margin_ = _margin(plain_scores)
         labels = None
         for self.n_rounds_ in range(1, _MAX_ROUNDS + 1):
             for machine in committee:
@@ -141,6 +145,7 @@ class ClassAware(Account):
         scores0, scores1 = (_mean_scores(committee, X) for X in (moved, X1))
         found = scores1.argmax(axis=1)
         found[known] = known_classes
+        self.has_collapsed_ = _entropy(found) < _entropy(plain_scores.argmax(axis=1)) / 2
         self.labelled_target_ = X1, self.classes_[found]
         self.margin_ = _margin(scores1)
         self.source_accuracy_ = float((scores0.argmax(axis=1) == index).mean())
@@ -239,6 +244,11 @@ def _mean_scores(committee, X):
 def _margin(scores) -> float:
     ordered = np.sort(scores, axis=1)
     return float((ordered[:, -1] - ordered[:, -2]).mean()) if scores.shape[1] > 1 else 1.0
+
+
+def _entropy(labels) -> float:
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    return float(-(shares * np.log(shares)).sum())
 
 
 def _laplacian(rows):

@@ -29,7 +29,7 @@ _LEAST_LEFT = 0.05
 # nothing to add in any task, and where the rule itself has changed it took away.
 _SURE = 0.6
 # Share of the score by which a more complex account must be better.
-_BETTER = 0.05
+_BETTER = 0.1
 # What entries hold besides the evidence.
 _PRIVATE = ("account", "refine", "refined")
 
@@ -73,9 +73,10 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
        leave less than 5 % of the source. If none does, no row is moved or weighed: acting on a wrong account costs
        more than it gains.
     3. With classes, doing nothing and each account that explains the shift are refined by the target's own
-       classes (`ClassAware`). The score is the margin between the classes in the target, times the share of the
-       source rows that the refined classifier gets right. The best score wins; within 5 %, the simpler account. It is
-       kept unrefined where a classifier of the moved source alone separates the classes of the target already.
+       classes (`ClassAware`). The score is the margin between the classes in the target, the mean of before and after
+       refining, times the share of the source rows that the refined classifier gets right. The best score wins; within
+       10 %, the simpler account. It is kept unrefined where a classifier of the moved source alone separates the
+       classes of the target already. A refinement that loses classes of the target does not count.
        Without classes, the simplest account that explains the shift wins.
     4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, and
        take part in the refinement.
@@ -141,25 +142,20 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
             return Choice(nothing, _public(evidence), reason)
         best = explaining[0]
         return Choice(best["account"], _public(evidence), f"{best['name']} is the simplest account that explains it")
-    best = None
-    for entry in [evidence[0], *explaining]:
+    entries = [evidence[0], *explaining]
+    for entry in entries:
         began = time.perf_counter()
         seed = random_state.randint(np.iinfo(np.int32).max)
         entry["refine"] = partial(ClassAware.refining, entry["account"], X0, y0, X1, seed)
         entry["refined"] = entry["refine"]()
-        entry["score"] = entry["refined"].margin_ * entry["refined"].source_accuracy_
+        entry["score"] = _score(entry["refined"])
         entry["seconds"] += time.perf_counter() - began
-        if best is None or entry["score"] > (1 + _BETTER) * best["score"]:
-            best = entry
-    sure = best["refined"].plain_margin_ >= _SURE
-    reason = f"after {best['name']}, the classes of the target separate best"
-    reason += ", and need no refinement" if sure else ""
-    chosen, is_refined = best, not sure
+    chosen, is_refined, reason = _by_classes(entries)
     if rights is not None:
-        chosen, is_refined = _by_known_labels([evidence[0], *explaining], rights, y1, (best, not sure))
-        if (chosen, is_refined) != (best, not sure):
-            refined = ", refined by its classes," if is_refined else ""
-            reason = f"{chosen['name']}{refined} finds more of the known classes of the target"
+        other = _by_known_labels(entries, rights, y1, (chosen, is_refined))
+        if other is not None:
+            chosen, is_refined = other
+            reason = f"{chosen['name']}{', refined by its classes,' * is_refined} finds more of the known classes"
     account = chosen["account"]
     if is_refined:
         is_known = known1 is not None and known1.any()
@@ -167,23 +163,47 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
     return Choice(account, _public(evidence), reason)
 
 
-def _by_known_labels(entries, rights, y1, default):
-    """The entry, and whether it is refined, that finds the known labels of the target; the default unless it is clear.
+def _score(refined):
+    """How well the classes of the target separate; None where refining has lost some of them."""
+    if refined.has_collapsed_:
+        return None
+    # A refinement separates what it takes for classes in any case: what there was before counts as much.
+    return (refined.plain_margin_ + refined.margin_) / 2 * refined.source_accuracy_
 
-    Another one is taken only if it is right more often by more than one standard error of the difference, as few labels
-    would otherwise choose by luck.
+
+def _by_classes(entries):
+    """The entry with the best score, whether it is refined, and why."""
+    scored = [entry for entry in entries if entry["score"] is not None]
+    if not scored:
+        return entries[0], False, "after every account, refining loses classes of the target"
+    best = scored[0]
+    for entry in scored[1:]:
+        if entry["score"] > (1 + _BETTER) * best["score"]:
+            best = entry
+    reason = f"after {best['name']}, the classes of the target separate best"
+    if best["refined"].plain_margin_ >= _SURE:
+        return best, False, f"{reason}, and need no refinement"
+    return best, True, reason
+
+
+def _by_known_labels(entries, rights, y1, default):
+    """The entry, and whether it is refined, that finds more known labels of the target than the default, or None.
+
+    More is by more than one standard error of the difference, as few labels would otherwise choose by luck.
     """
 
     def right(entry, is_refined):
         return rights(partial(entry["refine"], y1) if is_refined else lambda known1: entry["account"])
 
     of_default = right(*default)
-    best, most = default, 0.0
-    for choice in [(entry, is_refined) for entry in entries for is_refined in (False, True)]:
-        if choice != default:
-            gains = right(*choice).astype(float) - of_default
+    best, most = None, 0.0
+    for entry in entries:
+        for is_refined in (False, True):
+            if entry is default[0] and is_refined == default[1]:
+                continue
+            gains = right(entry, is_refined).astype(float) - of_default
             if gains.sum() > max(most, np.sqrt(np.abs(gains).sum())):
-                best, most = choice, gains.sum()
+                best, most = (entry, is_refined), gains.sum()
     return best
 
 
