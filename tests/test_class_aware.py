@@ -9,7 +9,7 @@ from sklearn.svm import SVC
 from rfadapt import AdaptedClassifier
 from rfadapt.adaptation.accounts import Account, ImportanceWeights
 from rfadapt.adaptation.class_aware import ClassAware
-from rfadapt.adaptation.evidence import choose_account
+from rfadapt.adaptation.evidence import _by_classes, _score, choose_account
 
 
 def ring(n, centers, rng, spread=0.4):
@@ -122,3 +122,44 @@ def test_a_class_that_weighs_nothing_does_not_confuse_libsvm(rng):
     there = y1 > 0
     model = AdaptedClassifier(SVC(), Gone()).fit(X0, y0, X_target=X1[there])
     assert model.score(X1[there], y1[there]) > 0.95
+
+
+class Heavy(Account):
+    """Rows of class 1 weigh most."""
+
+    def fit(self, X0, y0, X1):
+        weights = np.where(y0 == 1, 4.0, 1.0)
+        self.weights_ = weights / weights.mean()
+        return self
+
+
+@pytest.fixture
+def overlapping(rng):
+    """Two classes that overlap, four fifths of the one in the source and a third in the target."""
+    y0, y1 = (rng.random(200) < 0.8).astype(int), (rng.random(250) < 0.35).astype(int)
+    X0, X1 = (rng.normal(size=(len(y), 12)) + np.outer(2 * y - 1, np.eye(12)[0]) for y in (y0, y1))
+    return X0, y0, X1, y1
+
+
+def test_a_rare_class_is_not_lost(overlapping):
+    X0, y0, X1, y1 = overlapping
+    account = ClassAware(random_state=0).fit(X0, y0, X1)
+    assert not account.has_collapsed_
+    assert (account.labelled_target_[1] == y1).mean() > 0.6
+
+
+def test_a_refinement_that_loses_a_class_does_not_count(overlapping):
+    # Weights make a rare class rarer: what is seen of it in the target goes over to the other, round by round.
+    X0, y0, X1, _ = overlapping
+    refined = ClassAware(Heavy(), random_state=0).fit(X0, y0, X1)
+    assert refined.has_collapsed_ and (refined.labelled_target_[1] == 1).mean() > 0.9
+    entries = [dict(name="heavy", score=_score(refined)), dict(name="light", score=0.1, refined=refined)]
+    assert entries[0]["score"] is None
+    assert _by_classes(entries)[0] is entries[1]
+    assert _by_classes(entries[:1])[:2] == (entries[0], False)
+
+
+def test_a_refinement_that_keeps_the_classes_has_not_collapsed(rng):
+    X0, y0 = ring(200, [[-2.0, 0.0], [2.0, 0.0]], rng)
+    X1, _ = ring(200, [[-2.0, 1.0], [2.0, 1.0]], rng)
+    assert not ClassAware(random_state=0).fit(X0, y0, X1).has_collapsed_

@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
 
 from .accounts import Account, drawn
 from .projection import Projection
@@ -38,6 +39,7 @@ class ClassAware(Account):
     .. math:: \min_f \sum_{i \in \text{source}} w_i \|y_i - f(x_i)\|^2 + 10\, \operatorname{tr} f' M f
               + \operatorname{tr} f' L f + 0.1\, \|f\|_K^2
 
+    where w are the account's weights, or such that every class weighs alike if it has none,
     with kernels at 1000 landmark rows, so that time grows with the number of rows and no matrix has more than
     1000 columns [3]_; the graph has 10 neighbours and at most 10 000 rows of each domain.
 
@@ -117,7 +119,11 @@ class ClassAware(Account):
         random_state = check_random_state(self.random_state)
         self.weights_ = self.start_.weights_
         self.classes_, index = np.unique(y0, return_inverse=True)
-        weights = np.ones(len(X0)) if self.weights_ is None else self.weights_
+        weights = self.weights_
+        if weights is None:
+            # Every class counts alike, as nothing is known of their proportions in the target. A rare class of the
+            # source would otherwise lose its part of the target to the others, round by round.
+            weights = compute_sample_weight("balanced", index)
         moved = self.start_.transform(X0)
         used0, used1 = (drawn(np.arange(len(X)), random_state, _GRAPH_ROWS) for X in (X0, X1))
         known = np.array([], dtype=int) if y1 is None else np.flatnonzero(known1)
