@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
@@ -198,10 +199,8 @@ class ImportanceWeights(Account):
         rows, domain = np.concatenate([z0, z1]), np.repeat([0, 1], [len(z0), len(z1)])
         kernel = Nystroem(gamma=1 / typical_square_distance(rows, random_state),
                           n_components=min(_LANDMARKS, len(rows)), random_state=random_state)
-        model = LogisticRegressionCV(
-            Cs=[0.01, 0.1, 1.0, 10.0, 100.0], cv=3, scoring="neg_log_loss", l1_ratios=(0.0,), max_iter=_MAX_ITER,
-            use_legacy_attributes=False,
-        )
+        logistic = LogisticRegression(max_iter=_MAX_ITER)
+        model = GridSearchCV(logistic, {"C": [0.01, 0.1, 1.0, 10.0, 100.0]}, cv=3, scoring="neg_log_loss")
         self._model = make_pipeline(kernel, model).fit(rows, domain)
         self._odds = len(z1) / len(z0)
         self.weights_ = self.weigh(X0, y0)
