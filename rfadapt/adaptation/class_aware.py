@@ -132,25 +132,17 @@ class ClassAware(Account):
         if y1 is not None:
             known_classes = np.searchsorted(self.classes_, y1[known].astype(self.classes_.dtype))
         n_classes, source = len(self.classes_), (moved[used0], index[used0], weights[used0])
-        committee = [
+        committee = _Committee(
             _KernelMachine(view, *source, X1[used1], known_classes, n_classes, random_state)
             for view in _views(moved, X1)
-        ]
-        for machine in committee:
-            machine.solve_plain()
-        plain_scores = _mean_scores(committee, X1)
-        self.plain_margin_ = _margin(plain_scores)
-        labels = None
-        for self.n_rounds_ in range(1, _MAX_ROUNDS + 1):
-            for machine in committee:
-                machine.solve(labels)
-            previous, labels = labels, sum(machine.target_scores() for machine in committee).argmax(axis=1)
-            labels[: len(known)] = known_classes
-            if previous is not None and (labels == previous).all():
-                break
-        scores0, scores1 = (_mean_scores(committee, X) for X in (moved, X1))
+        )
+        committee.solve_plain()
+        plain_scores = committee.scores(X1)
+        self.n_rounds_ = committee.solve(known_classes)
+        scores0, scores1 = committee.scores(moved), committee.scores(X1)
         found = scores1.argmax(axis=1)
         found[known] = known_classes
+        self.plain_margin_ = _margin(plain_scores)
         self.has_collapsed_ = _entropy(found) < _entropy(plain_scores.argmax(axis=1)) / 2
         self.labelled_target_ = X1, self.classes_[found]
         self.margin_ = _margin(scores1)
@@ -185,6 +177,34 @@ def _views(X0, X1):
         _View(Projection.fit(X0, X1, _ANGLE_DIRECTIONS), by_angle=True, on_sphere=True),
         _View(Projection.fit(X0, X1), by_angle=True, on_sphere=False),
     ]
+
+
+class _Committee:
+    """Kernel machines in several views, which share the target's classes from round to round."""
+
+    def __init__(self, machines):
+        self._machines = list(machines)
+
+    def solve_plain(self):
+        """Fit to the source's labels alone."""
+        for machine in self._machines:
+            machine.solve_plain()
+
+    def solve(self, known_classes) -> int:
+        """Go through the rounds until the target's classes stay; the first rows of it have known ones."""
+        labels = None
+        for n_rounds in range(1, _MAX_ROUNDS + 1):
+            for machine in self._machines:
+                machine.solve(labels)
+            previous, labels = labels, sum(machine.target_scores() for machine in self._machines).argmax(axis=1)
+            labels[: len(known_classes)] = known_classes
+            if previous is not None and (labels == previous).all():
+                return n_rounds
+        return _MAX_ROUNDS
+
+    def scores(self, X):
+        """Mean scores of the classes of any rows, of shape (n_samples, n_classes)."""
+        return sum(machine.scores(X) for machine in self._machines) / len(self._machines)
 
 
 class _KernelMachine:
@@ -241,10 +261,6 @@ class _KernelMachine:
             inside0, inside1 = self._y0 == c, labels == c
             contrasts.append(np.concatenate([inside0 / max(inside0.sum(), 1), -(inside1 / max(inside1.sum(), 1))]))
         return np.array(contrasts)
-
-
-def _mean_scores(committee, X):
-    return sum(machine.scores(X) for machine in committee) / len(committee)
 
 
 def _margin(scores) -> float:
