@@ -23,9 +23,10 @@ test-lowest:
 	.venv-lowest/bin/pip install --quiet -c constraints-lowest.txt '.[test]'
 	cd tests && ../.venv-lowest/bin/python -m pytest
 
-# Not part of the tests: hours in all, and w2.py needs data that are not part of the project (see benchmarks/README.md).
+# Not part of the tests: hours in all, and the first two need data that are not part of the project (see benchmarks/README.md).
 benchmark: $(VENV)/.installed-benchmarks
 	$(BIN)/python benchmarks/w2.py --budgets 30 120 300
+	$(BIN)/python benchmarks/domain_adaptation.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/roofline.py
 

@@ -94,7 +94,7 @@ def evidence_for_rotation(problem: LinearProblem, random_state: np.random.Random
     Each half of the rows is moved by what the other half has taught.
     """
     gaussian = linear_map(problem, np.eye(len(problem.covariance0)))
-    halves0, halves1 = (_halves(len(x), random_state) for x in (problem.x0, problem.x1))
+    halves0, halves1 = (halves(len(x), random_state) for x in (problem.x0, problem.x1))
     gain, variance = 0.0, 0.0
     for (learn0, test0), (learn1, test1) in zip(halves0, halves1):
         part = LinearProblem(problem.x0[learn0], problem.x1[learn1], problem.covariance0, problem.covariance1)
@@ -154,7 +154,8 @@ def _drawn(x, random_state):
     return x[random_state.permutation(len(x))[:_PAIRED_ROWS]]
 
 
-def _halves(n, random_state):
+def halves(n: int, random_state: np.random.RandomState) -> tuple:
+    """Two halves of the numbers below `n` at random, in both orders: to learn from the first, judge by the second."""
     order = random_state.permutation(n)
     a, b = order[: n // 2], order[n // 2 :]
     return (a, b), (b, a)

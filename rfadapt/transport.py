@@ -97,7 +97,8 @@ class RectifiedFlowTransport(InvertibleTransport):
     early_stopping : bool, default=True
         End a round when the loss on held-out rows has stopped falling. Weights are kept only if they bring the
         held-out rows no further from their target, in energy distance, than the affine start does (in reflow rounds:
-        whatever the energy distance), so that a map that overfits where few rows look is not praised by its loss.
+        whatever the energy distance), so that a map that overfits where few rows look is not praised by its loss, and
+        if the loss or the energy distance is better than at the start by more than a standard error.
         Training then goes back to the best weights, and the step size falls to zero in 7/3 of the steps that led
         to them.
     validation_fraction : float, default=0.1

@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from ..rotation import halves
 from .accounts import Account, AffineAccount, ClassWeights, ImportanceWeights, drawn, typical_square_distance
 from .class_aware import ClassAware
 from .projection import Projection
@@ -229,7 +230,7 @@ class _Judge:
         self._y0 = None if y0 is None else y0[rows0]
         self._projection = Projection.fit(self._x0, self._x1)
         self._gamma = 1 / typical_square_distance(self._projection.enter(self._x1), random_state)
-        self._halves0, self._halves1 = (_halves(len(x), random_state) for x in (self._x0, self._x1))
+        self._halves0, self._halves1 = (halves(len(x), random_state) for x in (self._x0, self._x1))
         grams = [self._gram(self._x0[test0], self._x1[test1]) for _, _, test0, test1 in self._parts()]
         self.shift = np.mean([_mmd(gram, np.ones(n0)) for gram, n0 in grams])
         # Half of the rows of both domains, exchanged at random.
@@ -277,9 +278,3 @@ def _exchanged(gram, n0, random_state) -> np.ndarray:
     between = to_inside.sum(axis=0) - within0
     within1 = gram.sum() - within0 - 2 * between
     return ((within0 - n0) / max(n0 * (n0 - 1), 1) + (within1 - n1) / max(n1 * (n1 - 1), 1) - 2 * between / (n0 * n1))
-
-
-def _halves(n, random_state):
-    order = random_state.permutation(n)
-    a, b = order[: n // 2], order[n // 2 :]
-    return (a, b), (b, a)
