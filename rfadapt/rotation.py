@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 # Rows of each domain that are paired at a time.
 _PAIRED_ROWS = 512
 _MAX_TURNS = 10
+# Axes of which one, or one between two of them, may be the mirror's, and turns after which it is seen to be right.
+_MIRROR_AXES = 4
+_FIRST_TURNS = 2
 # Weight of the Gaussian map's own rotation in directions in which the pairs agree on nothing, and which so stay.
 _PRIOR = 0.3
 # Share of the mean variance that is added to every variance, so that whitening invents nothing where nothing varies.
@@ -35,7 +39,7 @@ class LinearProblem:
     covariance1: np.ndarray
 
 
-def fit_rotation(problem: LinearProblem, random_state: np.random.RandomState) -> np.ndarray:
+def fit_rotation(problem: LinearProblem, random_state: np.random.RandomState, mirrored: bool = False) -> np.ndarray:
     r"""The rotation of domain 0 after which the Gaussian optimal map takes its shape to that of domain 1.
 
     The linear maps that give domain 0 the covariance of domain 1 are :math:`C_1^{1/2} R\, C_0^{-1/2}`, R any
@@ -48,11 +52,15 @@ def fit_rotation(problem: LinearProblem, random_state: np.random.RandomState) ->
     problem : LinearProblem
     random_state : RandomState
         Draws the rows that are paired.
+    mirrored : bool, default=False
+        Whether domain 0 is seen in a mirror first. No turn leads from a rotation to a reflection, so that the axis is
+        searched: of the 4 in which domain 0 varies most and those half-way between two of them, the one after which the
+        domains come closest.
 
     Returns
     -------
     rotation : ndarray of shape (n_features, n_features)
-        Q with determinant 1. The Gaussian optimal map from the rows x0 Q' to domain 1, after Q, is
+        Q with determinant 1, or -1 if mirrored. The Gaussian optimal map from the rows x0 Q' to domain 1, after Q, is
         C1^(1/2) R C0^(-1/2).
 
     References
@@ -75,17 +83,48 @@ def fit_rotation(problem: LinearProblem, random_state: np.random.RandomState) ->
     >>> bool(np.allclose(Q, turn, atol=0.05))
     True
     """
-    root0, whiten0 = _roots(problem.covariance0)
-    root1, whiten1 = _roots(problem.covariance1)
-    gaussian, identity = _nearest_rotation(root1 @ root0), np.eye(len(root0))
-    rotation = gaussian
-    for _ in range(_MAX_TURNS):
-        x, y = _drawn(problem.x0, random_state), _drawn(problem.x1, random_state)
-        partners = _partners(x @ (root1 @ rotation @ whiten0).T, y)
-        correlations = whiten1 @ (partners.T @ x / len(x)) @ whiten0
-        unexplained = identity - correlations @ correlations.T
-        rotation = _nearest_rotation(correlations + _PRIOR * unexplained @ gaussian)
-    return _nearest_rotation(root1 @ rotation @ whiten0)
+    procrustes = _Procrustes(problem, random_state)
+    if not mirrored:
+        return procrustes.unwhitened(procrustes.turned(procrustes.gaussian, _MAX_TURNS))
+    axes = np.linalg.eigh(problem.covariance0)[1][:, : -_MIRROR_AXES - 1 : -1].T
+    between = [(one + sign * other) / np.sqrt(2) for one, other in combinations(axes, 2) for sign in (1, -1)]
+    starts = [procrustes.gaussian @ (np.eye(len(axis)) - 2 * np.outer(axis, axis)) for axis in [*axes, *between]]
+    rows = _drawn(problem.x0, random_state), _drawn(problem.x1, random_state)
+    nearest = min(starts, key=lambda start: procrustes.distance(procrustes.turned(start, _FIRST_TURNS), *rows))
+    return procrustes.unwhitened(procrustes.turned(nearest, _MAX_TURNS))
+
+
+class _Procrustes:
+    """Pairs by exact transport and the orthogonal matrix R that fits them best, in turns."""
+
+    def __init__(self, problem, random_state):
+        self._problem, self._random_state = problem, random_state
+        self._root0, self._whiten0 = _roots(problem.covariance0)
+        self._root1, self._whiten1 = _roots(problem.covariance1)
+        #: R of the optimal map between the Gaussians.
+        self.gaussian = _nearest_orthogonal(self._root1 @ self._root0)
+
+    def turned(self, start, n_turns):
+        """R from a start, which it keeps to in directions in which the pairs agree on nothing."""
+        rotation, identity = start, np.eye(len(start))
+        for _ in range(n_turns):
+            x, y = (_drawn(rows, self._random_state) for rows in (self._problem.x0, self._problem.x1))
+            partners = _partners(x @ self._map(rotation).T, y)
+            correlations = self._whiten1 @ (partners.T @ x / len(x)) @ self._whiten0
+            unexplained = identity - correlations @ correlations.T
+            rotation = _nearest_orthogonal(correlations + _PRIOR * unexplained @ start, np.linalg.det(start))
+        return rotation
+
+    def distance(self, rotation, x, y):
+        """Squared Wasserstein-2 distance of rows of domain 0, moved by the map of R, to rows of domain 1."""
+        return sum(potential.mean() for potential in _dual(x @ self._map(rotation).T, y))
+
+    def unwhitened(self, rotation):
+        """The matrix Q of the map of R."""
+        return _nearest_orthogonal(self._map(rotation), np.linalg.det(rotation))
+
+    def _map(self, rotation):
+        return self._root1 @ rotation @ self._whiten0
 
 
 def evidence_for_rotation(problem: LinearProblem, random_state: np.random.RandomState) -> float:
@@ -167,7 +206,8 @@ def _roots(matrix):
     return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
 
 
-def _nearest_rotation(matrix):
+def _nearest_orthogonal(matrix, sign=1.0):
+    """The nearest orthogonal matrix whose determinant has this sign: a turn, or a turn in a mirror."""
     left, _, right = np.linalg.svd(matrix)
-    left[:, -1] *= np.sign(np.linalg.det(left @ right))  # a turn, not a reflection
+    left[:, -1] *= np.sign(np.linalg.det(left @ right)) * np.sign(sign)
     return left @ right

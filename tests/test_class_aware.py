@@ -163,3 +163,20 @@ def test_a_refinement_that_keeps_the_classes_has_not_collapsed(rng):
     X0, y0 = ring(200, [[-2.0, 0.0], [2.0, 0.0]], rng)
     X1, _ = ring(200, [[-2.0, 1.0], [2.0, 1.0]], rng)
     assert not ClassAware(random_state=0).fit(X0, y0, X1).has_collapsed_
+
+
+def test_a_mirror_image_is_the_last_resort(rng):
+    corners = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -3.0]])
+
+    def clumps(n):
+        y = rng.choice(3, size=n, p=[0.5, 0.3, 0.2])
+        return 0.2 * rng.normal(size=(n, 2)) + corners[y], y
+
+    def weighed(X1):
+        choice = choose_account(*clumps(800), X1, random_state=0)
+        return choice.account.name, [row["name"] for row in choice.evidence]
+
+    chosen, names = weighed(clumps(800)[0] * [1, -1])
+    assert chosen == names[-1] == "mirrored affine"
+    chosen, names = weighed(clumps(800)[0] + 1)
+    assert chosen == "affine" and "mirrored affine" not in names

@@ -53,6 +53,15 @@ def test_a_turn_within_a_plane_of_many_features_leaves_the_others_alone(rng):
     assert ((moved - right)[:, :2] ** 2).mean() < 0.05 * (right[:, :2] ** 2).mean()  # unturned: 0.19
 
 
+def test_a_mirror_image_is_found_on_rows_that_are_no_pairs(rng):
+    corners = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -3.0]])
+    x = 0.2 * rng.normal(size=(700, 2)) + corners[rng.choice(3, size=700, p=[0.5, 0.3, 0.2])]
+    mirror = turn(20) @ np.diag([1.0, -1.0])
+    x0, x1 = x[:400] - x[:400].mean(axis=0), (x[400:] - x[400:].mean(axis=0)) @ mirror.T
+    Q = fit_rotation(problem(x0, x1), rng, mirrored=True)
+    assert np.allclose(Q, mirror, atol=0.1)
+
+
 @pytest.mark.parametrize("n_features", [1, 2, 10])
 def test_gaussian_samples_show_no_turn(rng, n_features):
     scale = np.linspace(0.5, 2, n_features)

@@ -47,6 +47,8 @@ class Account(BaseEstimator):
     name = "nothing"
     #: Whether `fit` reads the labels; such accounts do not apply to regression.
     needs_classes = False
+    #: Whether it is weighed only where no simpler account brings the domains together.
+    is_last_resort = False
 
     weights_ = None
     labelled_target_ = None
@@ -218,13 +220,15 @@ class AffineAccount(Account):
     """The account that the rows went through an affine map, as a drifting sensor's do.
 
     The optimal map between the Gaussians with the means and (shrunk) covariances of the samples, after a turn of the
-    source if `turned`. In more than 60 features it moves rows in the 60 directions in which both samples together
-    vary most.
+    source if `turned`, in a mirror if `mirrored` (as by a sensor whose sign is reversed). In more than 60 features it
+    moves rows in the 60 directions in which both samples together vary most.
 
     Parameters
     ----------
     turned : bool, default=False
         Whether the source is turned first, as exact transport and Procrustes agree on (`rfadapt.rotation`).
+    mirrored : bool, default=False
+        Whether it is also seen in a mirror.
     random_state : int, RandomState instance or None, default=None
         Draws the rows that are paired for the turn.
 
@@ -242,13 +246,18 @@ class AffineAccount(Account):
     array([[3., 0.]])
     """
 
-    def __init__(self, turned=False, random_state=None):
+    def __init__(self, turned=False, mirrored=False, random_state=None):
         self.turned = turned
+        self.mirrored = mirrored
         self.random_state = random_state
 
     @property
     def name(self):
-        return "turned affine" if self.turned else "affine"
+        return "mirrored affine" if self.mirrored else "turned affine" if self.turned else "affine"
+
+    @property
+    def is_last_resort(self):
+        return self.mirrored
 
     def fit(self, X0, y0, X1):
         """As `Account.fit`."""
@@ -258,8 +267,9 @@ class AffineAccount(Account):
         self._mean0, self._mean1, scale = (v.numpy() for v in (geometry.mean0, geometry.mean1, geometry.scale))
         covariances = (covariance.numpy() for covariance in shrunk_covariances(*moments))
         problem = LinearProblem((z0 - self._mean0) / scale, (z1 - self._mean1) / scale, *covariances)
-        random_state = check_random_state(self.random_state)
-        turn = fit_rotation(problem, random_state) if self.turned else np.eye(z0.shape[1])
+        turn = np.eye(z0.shape[1])
+        if self.turned or self.mirrored:
+            turn = fit_rotation(problem, check_random_state(self.random_state), self.mirrored)
         self.matrix_ = linear_map(problem, turn)
         self._inverse = np.linalg.inv(self.matrix_)
         return self

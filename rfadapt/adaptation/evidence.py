@@ -26,6 +26,8 @@ _UNEXPLAINED = 0.2
 # Share of the source rows that an account's weights must leave (effective sample size): below it the target lies
 # outside the source, and a handful of rows stands for all of it.
 _LEAST_LEFT = 0.05
+# Share of what simpler accounts leave that a last resort may leave.
+_CLEARLY_LESS = 0.5
 # Margin between classes in the target with which the source's classifier is sure enough. Beyond it refining found
 # nothing to add in any task, and where the rule itself has changed it took away.
 _SURE = 0.6
@@ -60,7 +62,7 @@ def default_candidates(random_state=None) -> list:
     """The accounts that are weighed by default, the simplest first."""
     return [
         Account(), ClassWeights(), ImportanceWeights(random_state), AffineAccount(random_state=random_state),
-        AffineAccount(turned=True, random_state=random_state),
+        AffineAccount(turned=True, random_state=random_state), AffineAccount(mirrored=True, random_state=random_state),
     ]
 
 
@@ -71,7 +73,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
        weighed.
     2. Each account is learned from one half of the rows and judged by the discrepancy that it leaves between the
        others. One that leaves at most a fifth of it, besides sampling noise, explains the shift, unless its weights
-       leave less than 5 % of the source. If none does, no row is moved or weighed: acting on a wrong account costs
+       leave less than 5 % of the source. A mirror image must also leave half of what any simpler account
+       leaves, as a cloud without much shape looks alike in a mirror, and is not weighed where one of them leaves no
+       more than noise. If none explains it, no row is moved or weighed: acting on a wrong account costs
        more than it gains.
     3. With classes, doing nothing and each account that explains the shift are refined by the target's own
        classes (`ClassAware`). The score is the margin between the classes in the target, the mean of before and after
@@ -129,9 +133,13 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
     is_classes = y0 is not None and len(np.unique(y0)) > 1
     told_apart = judge.shift > judge.noise
     for candidate in candidates if told_apart else []:
+        least_left = min(entry["discrepancy"] for entry in evidence)
+        if candidate.is_last_resort and least_left <= judge.noise:
+            continue
         began = time.perf_counter()
         left = judge.discrepancy(candidate)
         explains = left <= judge.noise + _UNEXPLAINED * judge.shift
+        explains &= not candidate.is_last_resort or left <= _CLEARLY_LESS * least_left
         account = clone(candidate).fit(X0, y0, X1)
         entry = _entry(account, left, explains, time.perf_counter() - began)
         entry["explains"] &= entry["effective_sample_size"] >= _LEAST_LEFT
