@@ -180,3 +180,11 @@ def test_a_mirror_image_is_the_last_resort(rng):
     assert chosen == names[-1] == "mirrored affine"
     chosen, names = weighed(clumps(800)[0] + 1)
     assert chosen == "affine" and "mirrored affine" not in names
+
+
+@pytest.mark.parametrize("offset", [[2, 2], [5, -1], [5, 5], [20, 20]], ids=str)
+def test_scores_that_shoot_over_far_away_are_no_sign_of_being_sure(offset, rng):
+    corners = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -3.0]])
+    y = rng.choice(3, size=600)
+    X = 0.2 * rng.normal(size=(600, 2)) + corners[y]
+    assert choose_account(X[:300], y[:300], X[300:] + offset, random_state=0).account.name == "affine"

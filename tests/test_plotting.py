@@ -191,7 +191,8 @@ def test_evidence_highlights_what_was_refined():
 
 def test_evidence_in_words():
     found = {"name": "weights", "discrepancy": -0.01, "explains": False, "effective_sample_size": 0.004, "score": 0.5}
-    evidence = [found, {**found, "name": "map", "explains": True, "effective_sample_size": 1.0, "score": None}]
+    taken = {"name": "map", "explains": True, "effective_sample_size": 1.0, "score": None, "taken": True}
+    evidence = [found | {"taken": False}, found | taken]
     display = EvidenceDisplay(evidence, "map").plot()
     assert words(display) == [
         "does not explain the shift\n0.4% of rows left, score 0.50", "explains the shift\n100% of rows left"

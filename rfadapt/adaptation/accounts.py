@@ -292,6 +292,8 @@ class TransportAccount(Account):
         Not fitted; it is cloned.
     name : str, optional
         What to call it; the name of its class by default.
+    is_last_resort : bool, default=False
+        Whether it is weighed only where no simpler account brings the domains together.
 
     Attributes
     ----------
@@ -299,9 +301,10 @@ class TransportAccount(Account):
         Fitted from the source to the target.
     """
 
-    def __init__(self, transport, name=None):
+    def __init__(self, transport, name=None, is_last_resort=False):
         self.transport = transport
         self.name = name or type(transport).__name__
+        self.is_last_resort = is_last_resort
 
     def fit(self, X0, y0, X1):
         """As `Account.fit`."""

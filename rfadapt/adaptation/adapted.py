@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from abc import ABCMeta, abstractmethod
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from sklearn import config_context
@@ -16,8 +15,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from .domains import FLOATS, is_masked, labels_of, source_rows, split_domains
+from .domains import FLOATS, domain_numbers, is_masked, labels_of, split_domains
 from .movement import Movement, check_transport
+from .several_sources import fit_movement
 
 # Parts that the known labels of the target are cut into, to see which account they speak for.
 _FOLDS = 3
@@ -76,7 +76,9 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             Labels of `X_target`, masked in the same way.
         sample_domain : array-like of shape (n_samples,), optional
             Instead of `X_target`: the domain of each row of `X`, 0 or positive for the source and negative for the
-            target. Several source domains are taken as one. Unlike `X_target`, it can be cut into folds.
+            target. Unlike `X_target`, it can be cut into folds. Each of several sources is moved by a transport or
+            account of its own, and weighs as it reaches the target; with `direction="target_to_source"` they are taken
+            as one.
 
         Returns
         -------
@@ -101,8 +103,8 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
         y0 = domains.y0 if self._labels == "classes" and not (is_frozen and self.transport == "auto") else None
         rights = None
         if y0 is not None and not is_frozen and domains.known1.sum() >= _FOLDS:
-            rights = partial(self._cross_validated, domains)
-        movement = Movement.fit(self.transport, self.direction, domains, y0, self.random_state, rights)
+            rights = self._cross_validated
+        movement = fit_movement(self.transport, self.direction, domains, y0, self.random_state, rights)
         if is_frozen and movement.weights is not None:
             warnings.warn(
                 f'The shift is best explained by weights ("{movement.name}"), which do not reach a FrozenEstimator: '
@@ -143,19 +145,19 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             movement = Movement.by_account(make_account(others), self.direction)
             training_set = self._training_set(replace(domains, known1=others), movement)
             model = self._train(clone(self.estimator), *training_set)
-            found = model.predict(movement.move(domains.X1[test], False))
+            found = model.predict(movement.move(domains.X1[test], -1))
             right[fold::_FOLDS] = found == domains.y1[test].astype(domains.y0.dtype)
         return right
 
     def _training_set(self, domains, movement):
         """The source, and the rows of the target that have labels, where they meet."""
-        rows, labels, known = [movement.move(domains.X0, True)], [domains.y0], domains.known1
+        rows, labels, known = [movement.move(domains.X0, domains.domain0)], [domains.y0], domains.known1
         if movement.labelled_target is not None:
             # What an account believes of a row whose label is known does not matter.
             guessed_rows, guesses = (part[~known] for part in movement.labelled_target)
-            rows, labels = [*rows, movement.move(guessed_rows, False)], [*labels, guesses]
+            rows, labels = [*rows, movement.move(guessed_rows, -1)], [*labels, guesses]
         if known.any():
-            rows.append(movement.move(domains.X1[known], False))
+            rows.append(movement.move(domains.X1[known], -1))
             labels.append(domains.y1[known].astype(domains.y0.dtype))
         weights = movement.weights
         if weights is not None:
@@ -197,8 +199,7 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=FLOATS)
-        is_source = False if sample_domain is None else source_rows(sample_domain, len(X))
-        return self._named(self._movement.move(X, is_source))
+        return self._named(self._movement.move(X, domain_numbers(sample_domain, len(X))))
 
     def _named(self, X):
         """Rows with the names of their columns, for an estimator that was trained with names before it came here."""
@@ -233,7 +234,7 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=FLOATS)
         y = labels_of(y, len(X), "y")
-        of_target = np.ones(len(X), bool) if sample_domain is None else ~source_rows(sample_domain, len(X))
+        of_target = domain_numbers(sample_domain, len(X)) < 0
         # -1 is a label like any other where it is a class.
         classes = getattr(self, "classes_", np.array([])).tolist()
         masked = is_masked(y, self._labels) & [label not in classes for label in y.tolist()]
@@ -244,7 +245,7 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
                 "cross-validation, give it as scoring=."
             )
         weights = None if sample_weight is None else np.asarray(sample_weight)[of_target]
-        predicted = self.estimator_.predict(self._named(self._movement.move(X[of_target], False)))
+        predicted = self.estimator_.predict(self._named(self._movement.move(X[of_target], -1)))
         return measure(np.array(y[of_target].tolist()), predicted, sample_weight=weights)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from .domains import FLOATS, source_rows, split_domains
-from .movement import Movement, check_transport
+from .domains import FLOATS, domain_numbers, split_domains
+from .movement import check_transport
+from .several_sources import fit_movement
 
 
 class DomainAdapter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -76,7 +77,8 @@ class DomainAdapter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Rows of the target.
         sample_domain : array-like of shape (n_samples,), optional
             Instead of `X_target`: the domain of each row of `X`, 0 or positive for the source and negative for the
-            target.
+            target. Each of several sources is moved by a map of its own; with `direction="target_to_source"` they are
+            taken as one.
 
         Returns
         -------
@@ -103,11 +105,11 @@ class DomainAdapter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self._movement, self.transport_, self.chosen_, self.evidence_ = None, None, "nothing", []
             return self
         domains = split_domains(self, X, None, X_target, None, sample_domain, labels=None)
-        movement = Movement.fit(self.transport, self.direction, domains, None, self.random_state)
-        if movement.weights is not None:
+        movement = fit_movement(self.transport, self.direction, domains, None, self.random_state)
+        if movement.weighing:
             warnings.warn(
-                f'The shift is best explained by weights ("{movement.name}"), which a transformer cannot hand on: no '
-                "row is moved. AdaptedClassifier uses them.",
+                f'The shift is best explained by weights ("{movement.weighing[0]}"), which a transformer cannot hand '
+                "on: no row is moved. AdaptedClassifier uses them.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -139,5 +141,5 @@ class DomainAdapter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=FLOATS)
-        is_source = False if sample_domain is None else source_rows(sample_domain, len(X))
-        return X if self._movement is None else self._movement.move(X, is_source)
+        domain = domain_numbers(sample_domain, len(X))
+        return X if self._movement is None else self._movement.move(X, domain)

@@ -59,7 +59,8 @@ class ClassAware(Account):
     classes_ : ndarray of shape (n_classes,)
     labelled_target_ : tuple (rows, labels)
     margin_ : float
-        Mean distance between the two largest of a target row's scores: how well the classes separate there.
+        Mean distance between the two largest of a target row's scores, which are folded back where they are beyond 0
+        or 1: how well the classes separate there.
     plain_margin_ : float
         The same of a classifier of the moved source alone, without the target's rows: how sure it is already.
     source_accuracy_ : float
@@ -264,7 +265,12 @@ class _KernelMachine:
 
 
 def _margin(scores) -> float:
-    ordered = np.sort(scores, axis=1)
+    """Mean distance between the two largest scores of a row.
+
+    Scores are learned to be 0 or 1. Far from the source they shoot over, which is no sign of being sure: what is
+    beyond 0 or 1 is folded back.
+    """
+    ordered = np.sort(1 - np.abs(1 - np.abs(scores)), axis=1)
     return float((ordered[:, -1] - ordered[:, -2]).mean()) if scores.shape[1] > 1 else 1.0
 
 

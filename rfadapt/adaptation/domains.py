@@ -22,7 +22,7 @@ class Domains:
     X1: np.ndarray
     y1: np.ndarray | None
     known1: np.ndarray  # which labels in y1 are known
-    is_source: np.ndarray | None  # rows of the stacked table; None if the domains came as two
+    domain0: np.ndarray  # numbers of the sources that the rows of X0 are from
 
 
 def split_domains(estimator, X, y, X_target, y_target, sample_domain, *, labels):
@@ -55,11 +55,12 @@ def split_domains(estimator, X, y, X_target, y_target, sample_domain, *, labels)
     if sample_domain is None:
         X1 = _target_rows(estimator, X, X_target)
         y1 = None if y_target is None or labels is None else labels_of(y_target, len(X1), "y_target")
-        return _checked(X, y, X1, y1, None, labels, y_name="y_target")
-    is_source = source_rows(sample_domain, len(X))
+        return _checked(X, y, X1, y1, np.zeros(len(X), dtype=int), labels, y_name="y_target")
+    domain = domain_numbers(sample_domain, len(X))
+    is_source = domain >= 0
     _need_both(is_source)
     y0, y1 = (None, None) if labels is None else (y[is_source], y[~is_source])
-    return _checked(X[is_source], y0, X[~is_source], y1, is_source, labels, y_name="y")
+    return _checked(X[is_source], y0, X[~is_source], y1, domain[is_source], labels, y_name="y")
 
 
 def _target_rows(estimator, X, X_target):
@@ -74,8 +75,10 @@ def _target_rows(estimator, X, X_target):
         raise ValueError(f"X_target does not go with X. {error}") from error
 
 
-def source_rows(sample_domain, n_samples) -> np.ndarray:
-    """Which rows are of the source: those whose domain is 0 or positive; negative ones are of the target."""
+def domain_numbers(sample_domain, n_samples) -> np.ndarray:
+    """The domain of each row: 0 or positive for a source, negative for the target; all of the target by default."""
+    if sample_domain is None:
+        return np.full(n_samples, -1)
     domain = np.asarray(sample_domain)
     if domain.shape != (n_samples,):
         raise ValueError(f"sample_domain must have shape ({n_samples},), one number a row of X; got {domain.shape}.")
@@ -84,7 +87,7 @@ def source_rows(sample_domain, n_samples) -> np.ndarray:
             "sample_domain must be whole numbers, 0 or positive for the source and negative for the target; got "
             f"{domain.dtype}, {domain[:3].tolist()}..."
         )
-    return domain >= 0
+    return domain.astype(int)
 
 
 def _need_both(is_source):
@@ -126,21 +129,21 @@ def _is_pandas_na(value) -> bool:
     return type(value).__name__ == "NAType"
 
 
-def _checked(X0, y0, X1, y1, is_source, labels, y_name):
+def _checked(X0, y0, X1, y1, domain0, labels, y_name):
     known1 = np.zeros(len(X1), dtype=bool)
     if labels is None:
-        return Domains(X0, None, X1, None, known1, is_source)
+        return Domains(X0, None, X1, None, known1, domain0)
     if labels == "numbers":
         y0 = check_array(y0, ensure_2d=False, dtype=np.float64, input_name="y")
         if y1 is not None:
             y1 = np.asarray(y1, dtype=np.float64)
             known1 = ~np.isnan(y1)
             assert_all_finite(y1[known1], input_name=y_name)
-        return Domains(X0, y0, X1, y1, known1, is_source)
+        return Domains(X0, y0, X1, y1, known1, domain0)
     y0, classes = _check_classes(y0)
     if y1 is not None:
         known1 = _known_classes(y1, classes, y_name)
-    return Domains(X0, y0, X1, y1, known1, is_source)
+    return Domains(X0, y0, X1, y1, known1, domain0)
 
 
 def _check_classes(y0):

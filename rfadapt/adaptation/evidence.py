@@ -12,7 +12,16 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ..rotation import halves
-from .accounts import Account, AffineAccount, ClassWeights, ImportanceWeights, drawn, typical_square_distance
+from ..transport import RectifiedFlowTransport
+from .accounts import (
+    Account,
+    AffineAccount,
+    ClassWeights,
+    ImportanceWeights,
+    TransportAccount,
+    drawn,
+    typical_square_distance,
+)
 from .class_aware import ClassAware
 from .projection import Projection
 
@@ -49,7 +58,7 @@ class Choice:
         For each candidate, the simplest first: "name"; "discrepancy", the squared maximum mean discrepancy that it
         leaves between rows that it has not seen; "explains", whether that is little enough; "effective_sample_size",
         the share of the source rows that its weights leave; "score" of its refinement by the target's classes (None
-        where it was not refined); "seconds".
+        where it was not refined); "seconds"; "taken", whether it is the one.
     reason : str
     """
 
@@ -60,23 +69,26 @@ class Choice:
 
 def default_candidates(random_state=None) -> list:
     """The accounts that are weighed by default, the simplest first."""
+    flow = RectifiedFlowTransport(scaling="common", random_state=random_state)
     return [
         Account(), ClassWeights(), ImportanceWeights(random_state), AffineAccount(random_state=random_state),
         AffineAccount(turned=True, random_state=random_state), AffineAccount(mirrored=True, random_state=random_state),
+        TransportAccount(flow, "flow", is_last_resort=True),
     ]
 
 
-def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_state=None, candidates=None) -> Choice:
+def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_state=None, candidates=None, refined=True):
     """The account of the shift between two domains that the unlabelled rows speak for.
 
     1. If the domains cannot be told apart (a permutation test of the maximum mean discrepancy), no row is moved or
        weighed.
     2. Each account is learned from one half of the rows and judged by the discrepancy that it leaves between the
        others. One that leaves at most a fifth of it, besides sampling noise, explains the shift, unless its weights
-       leave less than 5 % of the source. A mirror image must also leave half of what any simpler account
-       leaves, as a cloud without much shape looks alike in a mirror, and is not weighed where one of them leaves no
-       more than noise. If none explains it, no row is moved or weighed: acting on a wrong account costs
-       more than it gains.
+       leave less than 5 % of the source. Two are a last resort, as they explain too much: a mirror image, in which a
+       cloud without much shape looks alike, and the flow. They must also leave half of what any simpler account leaves,
+       and are not weighed where one of those leaves no more than noise, nor with fewer rows than a matrix of all
+       directions has entries. If no account explains the shift, no row is moved or weighed: acting on a wrong account
+       costs more than it gains.
     3. With classes, doing nothing and each account that explains the shift are refined by the target's own
        classes (`ClassAware`). The score is the margin between the classes in the target, the mean of before and after
        refining, times the share of the source rows that the refined classifier gets right. The best score wins; within
@@ -104,6 +116,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
     candidates : list of Account, optional
         The accounts to weigh, not fitted, the simplest first; `default_candidates` by default. Doing nothing is
         always weighed.
+    refined : bool, default=True
+        Whether the account comes with the refinement that was chosen for it, or as it was before.
 
     Returns
     -------
@@ -134,7 +148,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
     told_apart = judge.shift > judge.noise
     for candidate in candidates if told_apart else []:
         least_left = min(entry["discrepancy"] for entry in evidence)
-        if candidate.is_last_resort and least_left <= judge.noise:
+        if candidate.is_last_resort and (least_left <= judge.noise or judge.n_rows < judge.n_directions**2):
             continue
         began = time.perf_counter()
         left = judge.discrepancy(candidate)
@@ -145,31 +159,54 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
         entry["explains"] &= entry["effective_sample_size"] >= _LEAST_LEFT
         evidence.append(entry)
     explaining = [entry for entry in evidence[1:] if entry["explains"]]
-    if not is_classes:
-        if not explaining:
-            reason = "no account explains the shift" if told_apart else "the domains cannot be told apart"
-            return Choice(nothing, _public(evidence), reason)
-        best = explaining[0]
-        return Choice(best["account"], _public(evidence), f"{best['name']} is the simplest account that explains it")
-    entries = [evidence[0], *explaining]
-    for entry in entries:
-        began = time.perf_counter()
-        seed = random_state.randint(np.iinfo(np.int32).max)
-        entry["refine"] = partial(ClassAware.refining, entry["account"], X0, y0, X1, seed)
-        entry["refined"] = entry["refine"]()
-        entry["score"] = _score(entry["refined"])
-        entry["seconds"] += time.perf_counter() - began
+    if is_classes:
+        entries = [evidence[0], *explaining]
+        for entry in entries:
+            entry |= _refinement(entry["account"], X0, y0, X1, random_state)
+        account, is_refined, reason = settled(entries, y1, known1, rights)
+        taken = account.start_ if is_refined else account
+        return Choice(account if refined else taken, _public(evidence, taken), reason)
+    if explaining:
+        best = explaining[0]["account"]
+        return Choice(best, _public(evidence, best), f"{best.name} is the simplest account that explains it")
+    reason = "no account explains the shift" if told_apart else "the domains cannot be told apart"
+    return Choice(nothing, _public(evidence, nothing), reason)
+
+
+def refined_entry(account, X0, y0, X1, random_state) -> dict:
+    """An entry of the evidence for a fitted account that is not weighed against others, refined."""
+    return _entry(account, np.nan, True, 0.0) | _refinement(account, X0, y0, X1, random_state)
+
+
+def _refinement(account, X0, y0, X1, random_state):
+    """What an entry knows of the refinement of its account by the target's classes."""
+    seed = random_state.randint(np.iinfo(np.int32).max)
+    refine = partial(ClassAware.refining, account, X0, y0, X1, seed)
+    refined = refine()
+    return {"refine": refine, "refined": refined, "score": _score(refined)}
+
+
+def settled(entries, y1, known1, rights):
+    """The account of the best of refined entries, whether it is its refinement, and why.
+
+    The other arguments are as in `choose_account`.
+    """
     chosen, is_refined, reason = _by_classes(entries)
     if rights is not None:
         other = _by_known_labels(entries, rights, y1, (chosen, is_refined))
         if other is not None:
             chosen, is_refined = other
             reason = f"{chosen['name']}{', refined by its classes,' * is_refined} finds more of the known classes"
-    account = chosen["account"]
-    if is_refined:
-        is_known = known1 is not None and known1.any()
-        account = chosen["refine"](y1, known1) if is_known else chosen["refined"]
-    return Choice(account, _public(evidence), reason)
+    if not is_refined:
+        return chosen["account"], False, reason
+    is_known = known1 is not None and known1.any()
+    return chosen["refine"](y1, known1) if is_known else chosen["refined"], True, reason
+
+
+def left_between(moved, X1, random_state) -> float:
+    """Squared maximum mean discrepancy between moved rows and the target, and at least that of sampling noise."""
+    judge = _Judge(moved, None, X1, random_state)
+    return max(judge.shift, judge.noise)
 
 
 def _score(refined):
@@ -225,8 +262,11 @@ def _entry(account, discrepancy, explains, seconds):
     }
 
 
-def _public(evidence):
-    return [{key: entry[key] for key in entry if key not in _PRIVATE} for entry in evidence]
+def _public(evidence, taken):
+    return [
+        {key: entry[key] for key in entry if key not in _PRIVATE} | {"taken": entry["account"] is taken}
+        for entry in evidence
+    ]
 
 
 class _Judge:
@@ -237,6 +277,7 @@ class _Judge:
         self._x0, self._x1 = X0[rows0], X1[rows1]
         self._y0 = None if y0 is None else y0[rows0]
         self._projection = Projection.fit(self._x0, self._x1)
+        self.n_rows, self.n_directions = min(len(rows0), len(rows1)), self._projection.basis.shape[1]
         self._gamma = 1 / typical_square_distance(self._projection.enter(self._x1), random_state)
         self._halves0, self._halves1 = (halves(len(x), random_state) for x in (self._x0, self._x1))
         grams = [self._gram(self._x0[test0], self._x1[test1]) for _, _, test0, test1 in self._parts()]

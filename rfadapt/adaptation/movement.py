@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from sklearn.base import clone
@@ -27,12 +28,12 @@ class Movement:
     reason: str = ""
 
     @classmethod
-    def fit(cls, transport, direction, domains, y0, random_state, rights=None):
+    def fit(cls, transport, direction, domains, y0, random_state, rights=None, refined=True):
         """Learn from two domains.
 
         A transport is fitted in the direction in which it is used, so that it needs no inverse. Accounts explain how
-        the target came from the source, and are inverted where it is the target that moves. `rights` tells how well
-        a model does with an account, as in `choose_account`.
+        the target came from the source, and are inverted where it is the target that moves. rights(domains, f) tells
+        how well a model does with an account, as in `choose_account`; `refined` is passed on.
         """
         backwards = direction == "target_to_source"
         X0, X1 = domains.X0, domains.X1
@@ -40,7 +41,8 @@ class Movement:
             if (n_samples := min(len(X0), len(X1))) < 2:
                 raise ValueError(f'transport="auto" needs at least 2 rows of each domain; got n_samples = {n_samples}.')
             known = {} if y0 is None else {"y1": domains.y1, "known1": domains.known1}
-            choice = choose_account(X0, y0, X1, **known, rights=rights, random_state=random_state)
+            rights = None if rights is None else partial(rights, domains)
+            choice = choose_account(X0, y0, X1, **known, rights=rights, random_state=random_state, refined=refined)
             return cls.by_account(choice.account, direction, choice.evidence, choice.reason)
         fitted = _seeded(clone(transport), random_state)
         if isinstance(transport, Account):
@@ -63,13 +65,22 @@ class Movement:
         return self.transport.weights_ if isinstance(self.transport, Account) else None
 
     @property
+    def weighing(self):
+        """The account's name in a list if it weighs the source's rows; else an empty list."""
+        return [] if self.weights is None else [self.name]
+
+    @property
     def labelled_target(self):
         """Rows of the target and the labels that an account gave them, or None."""
         return self.transport.labelled_target_ if isinstance(self.transport, Account) else None
 
-    def move(self, X, is_source) -> np.ndarray:
-        """Rows as they are where the two domains meet; `is_source` is one truth for all rows, or one for each."""
-        moving = np.broadcast_to(np.asarray(is_source) == (self.direction == "source_to_target"), len(X))
+    def move(self, X, domain) -> np.ndarray:
+        """Rows as they are where the two domains meet.
+
+        `domain` is one number for all rows, or one for each: 0 or positive for the source, negative for the target.
+        """
+        is_source = np.asarray(domain) >= 0
+        moving = np.broadcast_to(is_source == (self.direction == "source_to_target"), len(X))
         if not moving.any():
             return X
         function = self.transport.inverse_transform if self.backwards else self.transport.transform

@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from ..adaptation.adapted import AdaptedEstimator
-from ..adaptation.domains import is_masked, source_rows
+from ..adaptation.domains import domain_numbers, is_masked
 
 
 class DomainScorer(BaseEstimator, metaclass=ABCMeta):
@@ -48,24 +48,21 @@ class DomainScorer(BaseEstimator, metaclass=ABCMeta):
         self._check_params()
         n_samples = _num_samples(X)
         y = None if y is None else np.asarray(y)
-        if sample_domain is not None:
-            is_source = source_rows(sample_domain, n_samples)
-        elif y is None:
-            is_source = np.zeros(n_samples, dtype=bool)
-        else:
-            is_source = ~is_masked(y, "classes" if predicts_classes(estimator) else "numbers")
-        if is_source.all():
+        domain = domain_numbers(sample_domain, n_samples)
+        if sample_domain is None and y is not None:
+            domain = np.where(is_masked(y, "classes" if predicts_classes(estimator) else "numbers"), -1, 1)
+        if (domain >= 0).all():
             raise ValueError(
                 f"{type(self).__name__} scores rows of the target; got none among {n_samples} rows. Pass "
                 "sample_domain, or mask the target's labels in y with -1 (classes) or NaN."
             )
-        return float(self._score(estimator, X, y, is_source))
+        return float(self._score(estimator, X, y, domain))
 
     def _check_params(self):
         """Raise if a parameter is not valid."""
 
     @abstractmethod
-    def _score(self, estimator, X, y, is_source):
+    def _score(self, estimator, X, y, domain):
         """The score, of rows of both domains."""
 
     def _target_probabilities(self, estimator, X, is_source):
@@ -104,7 +101,7 @@ def takes_domain(method) -> bool:
     return "sample_domain" in signature(method).parameters
 
 
-def where_domains_meet(estimator, X, is_source):
+def where_domains_meet(estimator, X, domain):
     """Rows as the last estimator of a model sees them, after all that moves or transforms them; and that estimator.
 
     Parameters
@@ -113,10 +110,9 @@ def where_domains_meet(estimator, X, is_source):
         Fitted; a Pipeline is walked through, and of an adapted estimator the one inside is taken.
     X : array-like
         Rows.
-    is_source : ndarray of bool
-        Whether a row is of the source.
+    domain : ndarray of int
+        The domain of each row.
     """
-    domain = np.where(is_source, 1, -1)
     if isinstance(estimator, Pipeline):
         for _, step in estimator.steps[:-1]:
             if step not in ("passthrough", None):

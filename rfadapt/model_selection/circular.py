@@ -41,7 +41,8 @@ class CircularValidationScorer(DomainScorer):
     0.5
     """
 
-    def _score(self, estimator, X, y, is_source):
+    def _score(self, estimator, X, y, domain):
+        is_source = domain >= 0
         self._need_source(y, is_source)
         guessed = np.asarray(estimator.predict(rows_of(X, ~is_source)))
         truth = np.array(y[is_source].tolist())

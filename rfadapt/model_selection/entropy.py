@@ -30,5 +30,6 @@ class PredictionEntropyScorer(DomainScorer):
     -0.693
     """
 
-    def _score(self, estimator, X, y, is_source):
+    def _score(self, estimator, X, y, domain):
+        is_source = domain >= 0
         return -entr(self._target_probabilities(estimator, X, is_source)).sum(axis=1).mean()

@@ -49,9 +49,10 @@ class ImportanceWeightedScorer(DomainScorer):
     def __init__(self, density=None):
         self.density = density
 
-    def _score(self, estimator, X, y, is_source):
+    def _score(self, estimator, X, y, domain):
+        is_source = domain >= 0
         self._need_source(y, is_source)
-        rows, predictor = where_domains_meet(estimator, X, is_source)
+        rows, predictor = where_domains_meet(estimator, X, domain)
         predicted = predictor.predict(rows_of(rows, is_source))
         rows, density = np.asarray(rows), self.density
         if density is None:
@@ -104,9 +105,10 @@ class DeepEmbeddedValidationScorer(DomainScorer):
         self.domain_classifier = domain_classifier
         self.random_state = random_state
 
-    def _score(self, estimator, X, y, is_source):
+    def _score(self, estimator, X, y, domain):
+        is_source = domain >= 0
         self._need_source(y, is_source)
-        rows, predictor = where_domains_meet(estimator, X, is_source)
+        rows, predictor = where_domains_meet(estimator, X, domain)
         self._need_probabilities(predictor)
         if (n_rows := is_source.sum()) < 4:
             raise ValueError(f"DeepEmbeddedValidationScorer needs at least 4 rows of the source; got {n_rows}.")

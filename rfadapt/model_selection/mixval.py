@@ -60,7 +60,8 @@ class MixValScorer(DomainScorer):
         if self.pairs not in _PAIRS:
             raise ValueError(f"pairs must be one of {', '.join(_PAIRS)}; got {self.pairs!r}.")
 
-    def _score(self, estimator, X, y, is_source):
+    def _score(self, estimator, X, y, domain):
+        is_source = domain >= 0
         if not predicts_classes(estimator):
             raise ValueError(f"MixValScorer compares classes; got {type(estimator).__name__}, which is no classifier.")
         rows = rows_of(X, ~is_source)

@@ -52,7 +52,8 @@ class SoftNeighbourhoodDensityScorer(DomainScorer):
         if not isinstance(self.temperature, Real) or not self.temperature > 0:
             raise ValueError(f"temperature must be a positive number; got {self.temperature!r}.")
 
-    def _score(self, estimator, X, y, is_source):
+    def _score(self, estimator, X, y, domain):
+        is_source = domain >= 0
         predictions = normalize(self._target_probabilities(estimator, X, is_source))
         n_rows = len(predictions)
         if n_rows < 2:

@@ -26,8 +26,6 @@ class EvidenceDisplay:
         Name of what moves the rows, as in `chosen_`.
     reason : str, default=""
         Why it was taken, as in `reason_`.
-    taken : str, optional
-        Name of the account in `evidence` that is highlighted: `chosen` by default, or what was refined to be it.
 
     Attributes
     ----------
@@ -47,13 +45,10 @@ class EvidenceDisplay:
     >>> display = EvidenceDisplay.from_estimator(adapter)
     >>> [label.get_text() for label in display.ax_.get_yticklabels()]
     ['nothing', 'importance weights', 'affine', 'turned affine']
-    >>> display.taken
-    'affine'
     """
 
-    def __init__(self, evidence, chosen, reason="", taken=None):
+    def __init__(self, evidence, chosen, reason=""):
         self.evidence, self.chosen, self.reason = evidence, chosen, reason
-        self.taken = chosen if taken is None else taken
 
     @classmethod
     def from_estimator(cls, adapter, *, ax=None):
@@ -83,8 +78,7 @@ class EvidenceDisplay:
                 f"There is no evidence to draw: nothing was weighed in fitting {adapter!r}. Fit AdaptedClassifier, "
                 'AdaptedRegressor or DomainAdapter with transport="auto" and with rows of the target.'
             )
-        account = getattr(adapter.transport_, "start_", adapter.transport_)  # what a refinement began with
-        return cls(adapter.evidence_, adapter.chosen_, getattr(adapter, "reason_", ""), account.name).plot(ax=ax)
+        return cls(adapter.evidence_, adapter.chosen_, getattr(adapter, "reason_", "")).plot(ax=ax)
 
     def plot(self, ax=None):
         """Draw the bars.
@@ -106,7 +100,7 @@ class EvidenceDisplay:
         left = np.array([entry["discrepancy"] for entry in self.evidence])
         self.bars_ = axis.barh(places, left, height=0.6)
         for bar, entry in zip(self.bars_, self.evidence):
-            colour = MOVED if entry["name"] == self.taken else TARGET
+            colour = MOVED if entry["taken"] else TARGET
             bar.set(edgecolor=colour, facecolor=colour if entry["explains"] else "none", linewidth=1.2)
             bar.set_hatch(None if entry["explains"] else "///")
         for place, value in zip(places, left):
@@ -119,7 +113,7 @@ class EvidenceDisplay:
         axis.set_ylim(n - 0.4, -0.6)
         axis.set_yticks(places, [entry["name"] for entry in self.evidence])
         for place, label, entry in zip(places, axis.get_yticklabels(), self.evidence):
-            if entry["name"] == self.taken:
+            if entry["taken"]:
                 label.set(color=MOVED, fontweight="bold")
                 axis.axhspan(place - 0.45, place + 0.45, color=MOVED, alpha=0.12, linewidth=0, zorder=0)
         beside = axis.secondary_yaxis("right")

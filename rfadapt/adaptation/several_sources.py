@@ -1,0 +1,105 @@
+"""Several sources: an account of its own for each, and weights by how well each reaches the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from .accounts import Account
+from .evidence import left_between, refined_entry, settled
+from .movement import Movement
+
+
+@dataclass(frozen=True)
+class SeveralMovements:
+    """A fitted movement for each source, by its number, as one."""
+
+    movements: dict
+    name: str
+    weights: np.ndarray
+    labelled_target: tuple | None = None
+    evidence: list = field(default_factory=list)
+    reason: str = ""
+
+    @classmethod
+    def fit(cls, transport, domains, y0, random_state, rights=None):
+        """Learn an account or transport from each source to the target; arguments as in `Movement.fit`.
+
+        Every source weighs as its rows are near the target once they have moved: the inverse of the maximum mean
+        discrepancy that is left, at least of sampling noise. With "auto" and classes, all moved sources together are
+        then refined by the target's own classes, as one source would be.
+        """
+        random_state = check_random_state(random_state)
+        numbers, parts = np.unique(domains.domain0), {}
+        moved, weights = np.array(domains.X0), np.ones(len(domains.X0))
+        for number in numbers.tolist():
+            rows = domains.domain0 == number
+            part = replace(domains, X0=domains.X0[rows], domain0=domains.domain0[rows])
+            labels = None if y0 is None else y0[rows]
+            seed = random_state.randint(np.iinfo(np.int32).max)
+            parts[number] = Movement.fit(transport, "source_to_target", part, labels, seed, refined=False)
+            moved[rows] = parts[number].move(part.X0, part.domain0)
+            weights[rows] = 1 / left_between(moved[rows], domains.X1, random_state)
+            if parts[number].weights is not None:
+                weights[rows] *= parts[number].weights
+        weights /= weights.mean()
+        whole = cls(
+            parts,
+            name=", ".join(f"{part.name} (source {n})" for n, part in parts.items()),
+            weights=weights,
+            evidence=[
+                row | {"name": f"{row['name']} (source {n})"} for n, part in parts.items() for row in part.evidence
+            ],
+            reason="; ".join(f"source {n}: {part.reason}" for n, part in parts.items()),
+        )
+        is_auto = isinstance(transport, str)
+        if y0 is None or not (is_auto or any(part.labelled_target is not None for part in parts.values())):
+            return whole
+        start = Account()  # all rows have moved already
+        start.weights_ = weights
+        domains = replace(domains, X0=moved)
+        entry = refined_entry(start, moved, y0, domains.X1, random_state)
+        rights = None if rights is None else partial(rights, domains)
+        account, is_refined = entry["refined"], True
+        if is_auto:
+            account, is_refined, _ = settled([entry], domains.y1, domains.known1, rights)
+        if not is_refined:
+            return whole
+        reason = f"{whole.reason}; of all of them together, the classes of the target are refined"
+        return replace(whole, name=account.name, labelled_target=account.labelled_target_, reason=reason)
+
+    @property
+    def weighing(self):
+        """Names of the accounts that weigh the source's rows."""
+        return [name for part in self.movements.values() for name in part.weighing]
+
+    @property
+    def transport(self):
+        """What was fitted, by the number of the source."""
+        return {number: part.transport for number, part in self.movements.items()}
+
+    def move(self, X, domain) -> np.ndarray:
+        """Rows as they are where the domains meet, as `Movement.move`."""
+        domain = np.broadcast_to(domain, len(X))
+        unseen = sorted({*domain[domain >= 0].tolist()} - {*self.movements})
+        if unseen:
+            raise ValueError(
+                f"sample_domain has sources that fit has not seen: {unseen[:5]}; it saw {list(self.movements)[:10]}. "
+                "Rows of a new source need a new fit."
+            )
+        moved = np.array(X)
+        for number, part in self.movements.items():
+            rows = domain == number
+            if rows.any():
+                moved[rows] = part.move(moved[rows], domain[rows])
+        return moved
+
+
+def fit_movement(transport, direction, domains, y0, random_state, rights=None):
+    """The movement of one source, or of each of several; those that the target moves to are taken as one."""
+    if direction == "source_to_target" and len(np.unique(domains.domain0)) > 1:
+        return SeveralMovements.fit(transport, domains, y0, random_state, rights)
+    return Movement.fit(transport, direction, domains, y0, random_state, rights)
