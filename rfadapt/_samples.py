@@ -148,3 +148,8 @@ class Samples:
     def numpy(self) -> np.ndarray:
         """All rows as one dense float64 array."""
         return self.rows().detach().cpu().numpy().astype(np.float64)
+
+
+def drawn(X, random_state, size):
+    """At most `size` rows, drawn without replacement."""
+    return X if len(X) <= size else X[random_state.permutation(len(X))[:size]]

@@ -11,11 +11,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
-from .._samples import Samples
+from .._samples import Samples, drawn
 from ..geometry import fit_geometry
+from ..projection import Projection
 from ..rotation import LinearProblem, fit_rotation, linear_map
 from ..velocity.affine import shrunk_covariances
-from .projection import Projection
 
 _TOLERANCE = 1e-6
 _MAX_ITER = 1000
@@ -318,11 +318,6 @@ class TransportAccount(Account):
     def inverse_transform(self, X1):
         """Target rows, transported back."""
         return self.transport_.inverse_transform(X1)
-
-
-def drawn(X, random_state, size):
-    """At most `size` rows, drawn without replacement."""
-    return X if len(X) <= size else X[random_state.permutation(len(X))[:size]]
 
 
 def typical_square_distance(rows, random_state) -> float:

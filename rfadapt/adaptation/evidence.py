@@ -11,6 +11,8 @@ from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from .._samples import drawn
+from ..projection import Projection
 from ..rotation import halves
 from ..transport import RectifiedFlowTransport
 from .accounts import (
@@ -19,11 +21,9 @@ from .accounts import (
     ClassWeights,
     ImportanceWeights,
     TransportAccount,
-    drawn,
     typical_square_distance,
 )
 from .class_aware import ClassAware
-from .projection import Projection
 
 # Rows of each domain that discrepancies are taken over; one half of them teaches what the other half is judged by.
 _JUDGED_ROWS = 1000

@@ -1,0 +1,204 @@
+"""Classes of unlabelled target rows, from the source's labels and the target's own shape, refined over rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+from sklearn.utils.class_weight import compute_sample_weight
+
+from ._samples import drawn
+from .projection import Projection
+
+_LANDMARKS = 1000
+_NEIGHBORS = 10
+_MAX_ROUNDS = 10
+# Weights of the class-wise discrepancy, of the graph and of the norm, as in the papers.
+_DISCREPANCY, _GRAPH, _NORM = 10.0, 1.0, 0.1
+# Weight of a target row whose class is known: as good as a constraint, as all others are guesses.
+_KNOWN = 100.0
+# Directions of the second view of rows of many features, of which only the angle counts.
+_ANGLE_DIRECTIONS = 20
+# Rows of each domain in the graph, the search for whose neighbours grows with their square.
+_GRAPH_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class TargetLabels:
+    """What a committee of kernel machines makes of the target's rows.
+
+    Attributes
+    ----------
+    classes1 : ndarray of int of shape (n_target,)
+        Number of the class of each target row; of those that are known, theirs.
+    scores0, scores1 : ndarray of shape (n_source, n_classes), (n_target, n_classes)
+        Scores of the classes, near 1 for the one that a row has and near 0 for the others.
+    plain_scores1 : ndarray of shape (n_target, n_classes)
+        The same from the source alone, without the target's rows.
+    n_rounds : int
+    """
+
+    classes1: np.ndarray
+    scores0: np.ndarray
+    scores1: np.ndarray
+    plain_scores1: np.ndarray
+    n_rounds: int
+
+    @classmethod
+    def find(cls, X0, classes0, X1, known1, known_classes, random_state, weights=None):
+        """Label the target.
+
+        Parameters
+        ----------
+        X0 : ndarray of shape (n_source, n_features)
+        classes0 : ndarray of int of shape (n_source,)
+            Numbers of their classes, from 0.
+        X1 : ndarray of shape (n_target, n_features)
+        known1 : ndarray of int of shape (n_known,)
+            Numbers of the target rows whose class is known.
+        known_classes : ndarray of int of shape (n_known,)
+        random_state : RandomState
+            Draws the landmarks.
+        weights : ndarray of shape (n_source,), optional
+            By default every class weighs alike, as nothing is known of their proportions in the target. A rare class of
+            the source would otherwise lose its part of the target to the others, round by round.
+        """
+        if weights is None:
+            weights = compute_sample_weight("balanced", classes0)
+        used0, used1 = (drawn(np.arange(len(X)), random_state, _GRAPH_ROWS) for X in (X0, X1))
+        used1 = np.concatenate([known1, used1[~np.isin(used1, known1)]])
+        n_classes, source = classes0.max() + 1, (X0[used0], classes0[used0], weights[used0])
+        committee = _Committee(
+            _KernelMachine(view, *source, X1[used1], known_classes, n_classes, random_state)
+            for view in _views(X0, X1)
+        )
+        committee.solve_plain()
+        plain_scores1 = committee.scores(X1)
+        n_rounds = committee.solve(known_classes)
+        scores0, scores1 = committee.scores(X0), committee.scores(X1)
+        classes1 = scores1.argmax(axis=1)
+        classes1[known1] = known_classes
+        return cls(classes1, scores0, scores1, plain_scores1, n_rounds)
+
+
+@dataclass(frozen=True)
+class _View:
+    """Coordinates in which rows are compared."""
+
+    projection: Projection
+    by_angle: bool  # whether neighbours are those in angle
+    on_sphere: bool  # whether nothing but the angle is seen
+
+    def enter(self, X):
+        z = self.projection.enter(X)
+        return normalize(z) if self.on_sphere else z
+
+
+def _views(X0, X1):
+    if X0.shape[1] <= _ANGLE_DIRECTIONS:
+        return [_View(Projection.fit(X0, X1), by_angle=False, on_sphere=False)]
+    return [
+        _View(Projection.fit(X0, X1, _ANGLE_DIRECTIONS), by_angle=True, on_sphere=True),
+        _View(Projection.fit(X0, X1), by_angle=True, on_sphere=False),
+    ]
+
+
+class _Committee:
+    """Kernel machines in several views, which share the target's classes from round to round."""
+
+    def __init__(self, machines):
+        self._machines = list(machines)
+
+    def solve_plain(self):
+        """Fit to the source's labels alone."""
+        for machine in self._machines:
+            machine.solve_plain()
+
+    def solve(self, known_classes) -> int:
+        """Go through the rounds until the target's classes stay; the first rows of it have known ones."""
+        labels = None
+        for n_rounds in range(1, _MAX_ROUNDS + 1):
+            for machine in self._machines:
+                machine.solve(labels)
+            previous, labels = labels, sum(machine.target_scores() for machine in self._machines).argmax(axis=1)
+            labels[: len(known_classes)] = known_classes
+            if previous is not None and (labels == previous).all():
+                return n_rounds
+        return _MAX_ROUNDS
+
+    def scores(self, X):
+        """Mean scores of the classes of any rows, of shape (n_samples, n_classes)."""
+        return sum(machine.scores(X) for machine in self._machines) / len(self._machines)
+
+
+class _KernelMachine:
+    """The least squares problem of `ClassAware` in one view, in the coordinates of kernels at landmarks."""
+
+    def __init__(self, view, X0, y0, weights, X1, known1, n_classes, random_state):
+        """`known1` are the classes of the first target rows."""
+        rows = np.concatenate([view.enter(X0), view.enter(X1)])
+        self._view, self._n0, self._y0, self._n_classes = view, len(X0), y0, n_classes
+        self._landmarks = drawn(rows, random_state, _LANDMARKS)
+        distances = cdist(self._landmarks, self._landmarks, "sqeuclidean")
+        self._gamma = 0.5 / (distances.mean() or 1.0)
+        values, vectors = np.linalg.eigh(np.exp(-self._gamma * distances))
+        kept = values > 1e-8 * values[-1]
+        self._whiten = vectors[:, kept] / np.sqrt(values[kept])
+        self._features = self._at(rows)
+        labelled, labels = self._features[: self._n0 + len(known1)], np.eye(n_classes)[np.concatenate([y0, known1])]
+        weighted = labelled.T * np.concatenate([weights, np.full(len(known1), _KNOWN)])
+        ridge = _NORM * np.eye(self._features.shape[1])
+        of_source = weighted[:, : self._n0]
+        self._plain = of_source @ labelled[: self._n0] + ridge, of_source @ labels[: self._n0]
+        laplacian = _laplacian(normalize(rows) if view.by_angle else rows)
+        self._fixed = weighted @ labelled + ridge + _GRAPH * self._features.T @ (laplacian @ self._features)
+        self._target = weighted @ labels
+
+    def solve_plain(self):
+        """Fit to the source's labels alone."""
+        self._coefficients = np.linalg.solve(*self._plain)
+
+    def solve(self, labels):
+        """Fit with `labels` for the classes of the target rows, or None where they have none yet."""
+        contrasts = self._contrasts(labels)
+        norm = np.linalg.norm(contrasts @ contrasts.T) or 1.0
+        means = contrasts @ self._features
+        self._coefficients = np.linalg.solve(self._fixed + _DISCREPANCY / norm * means.T @ means, self._target)
+
+    def target_scores(self):
+        """Scores of the classes of the target rows that it was made with, of shape (n_target, n_classes)."""
+        return self._features[self._n0 :] @ self._coefficients
+
+    def scores(self, X):
+        """Scores of the classes of any rows, of shape (n_samples, n_classes)."""
+        return self._at(self._view.enter(X)) @ self._coefficients
+
+    def _at(self, z):
+        return np.exp(-self._gamma * cdist(z, self._landmarks, "sqeuclidean")) @ self._whiten
+
+    def _contrasts(self, labels):
+        """Vectors whose product with any values is the source's mean less the target's, by class and over all."""
+        n0, n1 = self._n0, len(self._features) - self._n0
+        every = np.concatenate([np.full(n0, 1 / n0), np.full(n1, -1 / n1)])
+        contrasts = [np.sqrt(self._n_classes) * every]
+        for c in range(self._n_classes if labels is not None else 0):
+            inside0, inside1 = self._y0 == c, labels == c
+            contrasts.append(np.concatenate([inside0 / max(inside0.sum(), 1), -(inside1 / max(inside1.sum(), 1))]))
+        return np.array(contrasts)
+
+
+def _laplacian(rows):
+    """Normalised Laplacian of the graph of nearest neighbours, sparse; near ones weigh more."""
+    n = len(rows)
+    k = min(_NEIGHBORS, n - 1)
+    distances, neighbors = NearestNeighbors(n_neighbors=k).fit(rows).kneighbors()
+    width = np.median(distances[:, -1]) or 1.0
+    closeness = np.exp(-np.square(distances / width) / 2)
+    graph = sparse.csr_matrix((closeness.ravel(), (np.repeat(np.arange(n), k), neighbors.ravel())), (n, n))
+    graph = graph.maximum(graph.T)
+    root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-9)))
+    return sparse.eye(n) - root @ graph @ root
