@@ -8,9 +8,9 @@ import torch
 
 # Rows of domain 1 whose conjugates are remembered, at most: enough for any potential, and bounds memory.
 _MAX_ROWS = 131072
-# Conjugates are improved until the residual is below this share of the spread, mostly at the first try.
-_CLOSE = 0.03
-_MOST_TRIES = 3
+# Conjugates with a residual above this share of the spread are improved further, so many times at most.
+_CLOSE = 0.05
+_TRIES = 3
 # Batches after which the metric in which conjugates are solved for follows the potential, and rows it is taken from.
 _CALIBRATE_EVERY = 25
 _CALIBRATION_ROWS = 64
@@ -133,10 +133,7 @@ class SemiDual:
         at = self.model.frozen()
         z0 = self.rows0.rows(index0) @ self.model.whitening
         index1 = index1.to(z0.device, non_blocking=True)
-        for _ in range(_MOST_TRIES):
-            z1, residual = self.conjugates.improve(at, index1, n_iter=2)
-            if residual.mean() <= _CLOSE * self.conjugates.spread:
-                break
+        z1, residual = self.conjugates.improve(at, index1)
         self.model.set_gradients(at, z0, z1)
         # A map that runs away from the rows it should reach is caught here, before it overflows.
         lost = residual.mean() > self.conjugates.spread
@@ -186,9 +183,19 @@ class _Conjugates:
         return self.z
 
     @torch.no_grad()
-    def improve(self, at, index, n_iter):
-        """Solutions for the rows at `index` after `n_iter` further evaluations of the map, with their residuals."""
+    def improve(self, at, index):
+        """Better solutions for the rows at `index`, with their residuals: two evaluations, and more where they are far.
+
+        A few rows left far out would be enough to steepen the map there without end, since training raises the
+        potential wherever the solutions are.
+        """
         q = self.q[index]
-        z, step, residual = at.solve(q, q.new_ones(len(q), 1), self.z[index], self.step[index], n_iter=n_iter)
+        t = q.new_ones(len(q), 1)
+        z, step, residual = at.solve(q, t, self.z[index], self.step[index], n_iter=2)
+        for _ in range(_TRIES):
+            far = (residual > _CLOSE * self.spread).nonzero().squeeze(1)
+            if not len(far):
+                break
+            z[far], step[far], residual[far] = at.solve(q[far], t[far], z[far], step[far], n_iter=4)
         self.z[index], self.step[index] = z, step
         return z, residual

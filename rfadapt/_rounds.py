@@ -192,7 +192,7 @@ class FlowFit:
         """Run the training loop; `as_velocity` makes the flow's velocity of a model."""
         transport = self.transport
         plan = TrainingPlan(
-            max_iter=transport._planned_steps(min(len(self.train0), len(self.train1)), len(self.geometry.scale)),
+            max_iter=transport._planned_steps(min(len(self.train0), len(self.train1))),
             max_time=transport.max_time,
             learning_rate=learning_rate if transport.learning_rate == "auto" else transport.learning_rate,
             n_iter_no_change=transport.n_iter_no_change,

@@ -100,7 +100,8 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
     Returns
     -------
     model : nn.Module
-        The averaged weights at the check with the lowest validation loss (the last ones without a monitor).
+        The averaged weights where the step size has fallen to zero, unless those at the check with the lowest
+        validation loss are better by more than a standard error (the last ones without a monitor).
     n_iter : int
         Optimiser steps taken.
 
@@ -139,7 +140,7 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
             continue
         for mine, theirs in zip(averaged.buffers(), model.buffers()):
             mine.copy_(theirs)
-        validation_loss, energy = best.check(averaged, iteration)
+        validation_loss, energy = best.check(averaged, iteration, is_end=iteration >= rate.last)
         if on_check(iteration, rate.last, loss, validation_loss, energy, averaged):
             break
         if plan.early_stopping and best.stalled and rate.is_constant:
@@ -169,22 +170,24 @@ class _Best:
         self.monitor, self.plan, self.model = monitor, plan, start
         self.iteration = self.checks_without_change = 0
         if monitor is not None:
-            self.at_start = monitor(start)
+            self.at_start = self.at_best = monitor(start)
             self.lowest_loss, energy = map(_total, self.at_start)
             self.highest_energy = energy if bound_energy else math.inf
 
-    def check(self, model, iteration):
+    def check(self, model, iteration, *, is_end):
         if self.monitor is None:
             self.model = model
             return math.nan, math.nan
         now = self.monitor(model)
         loss, energy = map(_total, now)
         margin = self.plan.tol * abs(self.lowest_loss)
-        better = loss < self.lowest_loss and energy <= self.highest_energy and self._betters_start(now)
+        is_lower = loss < self.lowest_loss or (is_end and self.iteration and not _is_below(self.at_best[0], now[0]))
+        better = is_lower and energy <= self.highest_energy and self._betters_start(now)
         clearly = better and loss < self.lowest_loss - margin
         self.checks_without_change = 0 if clearly else self.checks_without_change + 1
         if better:
             self.model, self.lowest_loss, self.iteration = copy.deepcopy(model), loss, iteration
+            self.at_best = now
         return loss, energy
 
     def _betters_start(self, now):

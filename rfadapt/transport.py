@@ -85,8 +85,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         "potential" rounds it up to a multiple of 8.
     max_iter : int or "auto", default="auto"
         Optimiser steps per round. "auto" is 3000 for a regressed field, and 700 for "potential", where few rows are
-        learned in fewer steps: at most 30 sqrt(rows). With `max_time`, "potential" goes on for 2 rows / n_features
-        steps where that is more than 700, with the same bound.
+        learned in fewer steps: at most 30 sqrt(rows). With `max_time`, that bound alone holds for "potential".
     max_time : float or None, default=None
         Seconds of training per round at most. If fewer steps than `max_iter` fit in, the step size falls in time to
         end with them, and the result depends on the pace of the machine, also with a `random_state`.
@@ -435,15 +434,13 @@ class RectifiedFlowTransport(InvertibleTransport):
             return kind not in (PotentialVelocity, *VELOCITIES.values())
         return kind is VELOCITIES["gradient" if self.velocity == "auto" else self.velocity]
 
-    def _planned_steps(self, n_rows, n_features):
+    def _planned_steps(self, n_rows):
         if self.max_iter != "auto":
             return self.max_iter
         if not self._is_potential():
             return 3000
-        # Longer training pays where there are many rows for each feature. Where there are few, as with 15000 rows of
-        # 64 features, the map grows steep in places, which the held-out semi-dual hardly sees.
-        most = 700 if self.max_time is None else max(700, 2 * n_rows // n_features)
-        return min(most, math.ceil(30 * math.sqrt(n_rows)))
+        enough = math.ceil(30 * math.sqrt(n_rows))
+        return min(700, enough) if self.max_time is None else enough
 
     def _batch_size(self):
         if self.batch_size != "auto":
