@@ -91,7 +91,8 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
         monitor(model) -> (terms of the validation loss, terms of the energy distance), lower is better for both. Each
         is a sum of means, given as a tuple of Tensors with an entry for every held-out row or pair.
     bound_energy : bool
-        Whether weights that bring the held-out rows further from their target than `start` does are refused.
+        Whether weights that bring the held-out rows further from their target than `start` does, by more than the
+        sampling error, are refused.
     on_check : callable
         on_check(iteration, planned steps, loss, validation_loss, energy_distance, averaged model) -> True to stop.
     progress : callable
@@ -162,8 +163,11 @@ class _Best:
 
     The best are those with the lowest held-out loss among those that better the start, in the loss or in energy
     distance, by more than the sampling error of the difference and that, where energy is bounded, bring the held-out
-    source rows no further from the held-out target rows (in energy distance) than the start does. The loss alone would
-    be blind to a map that overfits where few rows look, the energy distance alone to where each row goes.
+    source rows no further from the held-out target rows (in energy distance) than the start does, up to the sampling
+    error, which for a few dozen rows is larger than most maps' differences. The loss alone would be blind to a map that
+    overfits where few rows look, the energy distance alone to where each row goes. The weights at the end have the
+    least noise of training: they need not have the lowest loss, as long as no other weights' is lower by more than its
+    sampling error.
     """
 
     def __init__(self, start, monitor, plan, bound_energy):
@@ -171,8 +175,8 @@ class _Best:
         self.iteration = self.checks_without_change = 0
         if monitor is not None:
             self.at_start = self.at_best = monitor(start)
-            self.lowest_loss, energy = map(_total, self.at_start)
-            self.highest_energy = energy if bound_energy else math.inf
+            self.lowest_loss = _total(self.at_start[0])
+            self.bound_energy = bound_energy
 
     def check(self, model, iteration, *, is_end):
         if self.monitor is None:
@@ -181,8 +185,9 @@ class _Best:
         now = self.monitor(model)
         loss, energy = map(_total, now)
         margin = self.plan.tol * abs(self.lowest_loss)
-        is_lower = loss < self.lowest_loss or (is_end and self.iteration and not _is_below(self.at_best[0], now[0]))
-        better = is_lower and energy <= self.highest_energy and self._betters_start(now)
+        ends_as_low = is_end and loss < _total(self.at_start[0]) and not _is_below(self.at_best[0], now[0])
+        strays = self.bound_energy and _is_below(self.at_start[1], now[1])
+        better = (loss < self.lowest_loss or ends_as_low) and not strays and self._betters_start(now)
         clearly = better and loss < self.lowest_loss - margin
         self.checks_without_change = 0 if clearly else self.checks_without_change + 1
         if better:

@@ -95,16 +95,17 @@ class RectifiedFlowTransport(InvertibleTransport):
         Peak step size of Adam. "auto" takes the velocity field's own `learning_rate`, else 1e-3.
     early_stopping : bool, default=True
         End a round when the loss on held-out rows has stopped falling. Weights are kept only if they bring the
-        held-out rows no further from their target, in energy distance, than the affine start does (in reflow rounds:
-        whatever the energy distance), so that a map that overfits where few rows look is not praised by its loss, and
-        if the loss or the energy distance is better than at the start by more than a standard error.
+        held-out rows no further from their target, in energy distance, than the affine start does, up to a standard
+        error (in reflow rounds: whatever the energy distance), so that a map that overfits where few rows look is not
+        praised by its loss, and if the loss or the energy distance is better than at the start by more than a
+        standard error.
         Training then goes back to the best weights, and the step size falls to zero in 7/3 of the steps that led
         to them.
     validation_fraction : float, default=0.1
-        Share of each sample that is held out to watch. The weights returned are the best by the rule above; the
-        start (the affine map, with a base) takes part, so that training is undone where it did not beat it. With
-        fewer than 20 rows in a sample nothing is held out, and the affine map is the result. With 0 training goes
-        on for `max_iter` steps.
+        Share of each sample that is held out to watch. The weights returned are the best by the rule above, or those at
+        the end where the best are not better by more than a standard error. The start (the affine map, with a base)
+        takes part, so that training is undone where it did not beat it. With fewer than 20 rows in a sample nothing is
+        held out, and the affine map is the result. With 0 training goes on for `max_iter` steps.
     n_iter_no_change : int, default=8
         Checks, one every 100 steps, without a lower held-out loss after which progress counts as stopped.
     tol : float, default=1e-4

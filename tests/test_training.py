@@ -11,6 +11,7 @@ from conftest import AFFINE, NOTHING_LEARNED, SmallNet, quick_flow, relative_err
 
 from rfadapt import Checkpoint, RectifiedFlowTransport
 from rfadapt._optimisation import Adam, LearningRate
+from rfadapt._training import TrainingPlan, _Best
 from rfadapt.metrics import energy_distance
 
 
@@ -265,3 +266,26 @@ def test_a_time_limit_ends_training_and_lets_the_step_size_fall(clouds):
 def test_steps_of_a_potential_follow_the_rows_and_whether_time_is_limited(n_rows, max_time, steps):
     assert RectifiedFlowTransport(max_time=max_time)._planned_steps(n_rows) == steps
     assert RectifiedFlowTransport(max_iter=5, max_time=max_time)._planned_steps(n_rows) == 5
+
+
+def scripted(*checks):
+    """The best of models that a script of (loss, energy) stands for, around which the held-out rows' terms vary."""
+    noise = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    noise = (noise - noise.mean()) / noise.std()
+    terms = iter([((loss + scale * noise,), (energy + scale * noise,)) for loss, energy, scale in checks])
+    plan = TrainingPlan(max_iter=1, max_time=None, learning_rate=1.0, n_iter_no_change=8, tol=1e-4, early_stopping=True)
+    best = _Best("start", lambda _: next(terms), plan, bound_energy=True)
+    for k in range(1, len(checks)):
+        best.check(f"check {k}", k, is_end=k == len(checks) - 1)
+    return best.model
+
+
+@pytest.mark.parametrize(("energy", "kept"), [(0.22, "check 1"), (0.9, "start")])
+def test_weights_that_stray_by_more_than_the_sampling_error_are_refused(energy, kept):
+    # 50 rows whose terms vary by 1 tell means apart by 0.14.
+    assert scripted((2.0, 0.2, 0.0), (1.0, energy, 1.0), (3.0, 0.2, 0.0)) == kept
+
+
+@pytest.mark.parametrize(("end", "kept"), [(1.05, "check 2"), (1.5, "check 1"), (2.5, "check 1")])
+def test_the_end_of_training_is_kept_unless_an_earlier_check_is_clearly_better(end, kept):
+    assert scripted((2.0, 0.2, 0.0), (1.0, 0.2, 0.0), (end, 0.2, 1.0)) == kept

@@ -133,12 +133,13 @@ class ConvexPotential(nn.Module):
         others = [value for value in self.parameters() if id(value) not in known]
         n_features = len(self.constant)
         rate = 1 / math.sqrt(n_features)
+        weights_rate = max(1.0, 4 * rate)
         # The logarithms of the weights wander by the noise of the gradients, and a map with large weights is steep:
         # the more features there are, the harder they are pulled back to where they began.
-        decay = 1.5e-4 * n_features
+        decay = 6e-4 * math.sqrt(n_features) / weights_rate
         return [
             {"params": fast, "relative_rate": 1.0},
-            {"params": [self.log_weights], "relative_rate": 4 * rate, "weight_decay": decay},
+            {"params": [self.log_weights], "relative_rate": weights_rate, "weight_decay": decay},
             {"params": others, "relative_rate": rate},
         ]
 
