@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from .callbacks import Checkpoint
     from .compare import compare_transports
-    from .couplings import IndependentCoupling, OTCoupling, PairedCoupling
+    from .couplings import ClassAwareCoupling, IndependentCoupling, OTCoupling, PairedCoupling
     from .transport import RectifiedFlowTransport
 
 _HOMES = {
@@ -55,6 +55,7 @@ _HOMES = {
     "UnbalancedSinkhornTransport": "baselines",
     "Checkpoint": "callbacks",
     "compare_transports": "compare",
+    "ClassAwareCoupling": "couplings",
     "IndependentCoupling": "couplings",
     "OTCoupling": "couplings",
     "PairedCoupling": "couplings",
@@ -80,6 +81,7 @@ __all__ = [
     "AffineTransport",
     "BaseTransport",
     "Checkpoint",
+    "ClassAwareCoupling",
     "ClassRegularizedSinkhornTransport",
     "CoralTransport",
     "DomainAdapter",

@@ -18,7 +18,7 @@ from ._objectives import Regression, SemiDual
 from ._progress import progress_bar
 from ._training import TrainingPlan, TrainingState, train
 from ._validation import make_generator
-from .couplings import PairedCoupling
+from .couplings import ClassAwareCoupling, PairedCoupling
 from .geometry import ScaledRows, TensorRows, fit_geometry
 from .schedules import SCHEDULES
 from .solvers import SOLVERS
@@ -51,19 +51,21 @@ class FlowFit:
     ----------
     transport : RectifiedFlowTransport
     X0, X1 : Samples
+    labels : tuple (y0, y1)
+        Labels of all their rows, or None.
     continues : bool
         Whether to go on from what the transport has learned, in its geometry, where it has learned anything.
     earlier : list of dict
         The history that this fit's is appended to.
     """
 
-    def __init__(self, transport, X0, X1, *, continues, earlier=()):
+    def __init__(self, transport, X0, X1, *, labels=(None, None), continues, earlier=()):
         self.transport = transport
         self.earlier = list(earlier)
         self.device = resolve_device(transport.device)
         self.generator = make_generator(transport.random_state)
         self.path = transport._path()
-        self.samples = X0, X1
+        self.samples, self.labels = (X0, X1), labels
         self._set_geometry(X0, X1, continues)
         self._split(X0, X1)
         self._read()
@@ -97,10 +99,18 @@ class FlowFit:
         self.parts = [(order[n:], order[:n]) for order, n in zip(orders, n_held)]
 
     def _read(self):
-        frames = (self.geometry.frame(t, self.path) for t in (0.0, 1.0))
+        frames = [self.geometry.frame(t, self.path) for t in (0.0, 1.0)]
+        coupling = self.transport._coupling()
+        if isinstance(coupling, ClassAwareCoupling):
+            # Before rows are held out, as a few of them do not show their classes.
+            every = (
+                ScaledRows(X, frame, torch.arange(len(X)), self.device, y)
+                for X, y, frame in zip(self.samples, self.labels, frames)
+            )
+            self.labels = coupling.complete_labels(*every, self.generator)
         (self.train0, self.held0), (self.train1, self.held1) = (
-            [ScaledRows(X, frame, index, self.device) for index in part]
-            for X, frame, part in zip(self.samples, frames, self.parts)
+            [ScaledRows(X, frame, index, self.device, y) for index in part]
+            for X, y, frame, part in zip(self.samples, self.labels, frames, self.parts)
         )
 
     def _turn(self):
@@ -207,7 +217,8 @@ class FlowFit:
                 start=start,
                 monitor=None if held_out_loss is None else self._make_monitor(held_out_loss, as_velocity),
                 # A reflow round fits the pairs of the round before, whose sample it can only lose a little of.
-                bound_energy=reflow_round == 0,
+                # Pairs that leave rows out do not lead to the target as a whole.
+                bound_energy=reflow_round == 0 and getattr(transport._coupling(), "is_balanced", True),
                 on_check=on_check,
                 progress=progress,
             )

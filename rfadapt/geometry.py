@@ -117,10 +117,13 @@ class ScaledRows:
     index : Tensor of shape (n_rows,)
         The rows of `X` that belong (the training or the held-out part).
     device : torch.device
+    labels : ndarray of shape (n_samples,), optional
+        Labels of all rows of `X`; those of the rows that belong become the attribute.
     """
 
-    def __init__(self, X, frame, index, device):
+    def __init__(self, X, frame, index, device, labels=None):
         self._X, self._frame, self._device = X, frame, device
+        self.labels = None if labels is None else labels[index.numpy()]
         self._index = index
         self._resident = None
         if 4 * len(index) * X.n_features <= _RESIDENT_BYTES:
@@ -149,6 +152,8 @@ class ScaledRows:
 
 class TensorRows:
     """Rows that are already scaled and on the device, with the interface of `ScaledRows`."""
+
+    labels = None
 
     def __init__(self, values: torch.Tensor):
         self._values = values

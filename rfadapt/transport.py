@@ -44,9 +44,10 @@ class RectifiedFlowTransport(InvertibleTransport):
 
     Parameters
     ----------
-    coupling : {"ot", "independent"} or object, default="ot"
-        Who goes where: exact optimal transport on large blocks (`OTCoupling`), all with all, `PairedCoupling`
-        for known pairs, or an object of your own (see `rfadapt.couplings`).
+    coupling : {"ot", "independent", "class_aware"} or object, default="ot"
+        Who goes where: exact optimal transport on large blocks (`OTCoupling`), all with all, the classes of `y0` each
+        with itself (`ClassAwareCoupling`), `PairedCoupling` for known pairs, or an object of your own (see
+        `rfadapt.couplings`).
     path : {"linear"} or Path, default="linear"
         How a pair moves in time.
     velocity : {"auto", "potential", "gradient", "mlp"} or callable, default="auto"
@@ -258,7 +259,7 @@ class RectifiedFlowTransport(InvertibleTransport):
 
     def _fit(self, X0, X1, y0, y1):
         self._check_options()
-        self._run(FlowFit(self, X0, X1, continues=self.warm_start))
+        self._run(FlowFit(self, X0, X1, labels=(y0, y1), continues=self.warm_start))
 
     def partial_fit(self, X0, X1, *, y0=None, y1=None):
         """Go on training on further rows of the two domains, from the present weights.
@@ -274,7 +275,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         X0, X1 : array-like, sparse matrix, Tensor or map-style Dataset of shape (n0, n_features), (n1, n_features)
             New rows of the two domains, with the features of the first call.
         y0, y1 : array-like of shape (n0,), (n1,), optional
-            Accepted and ignored, as by `fit`.
+            Labels, as in `fit`.
 
         Returns
         -------
@@ -301,11 +302,11 @@ class RectifiedFlowTransport(InvertibleTransport):
         if "velocity_" not in vars(self):
             return super().fit(X0, X1, y0=y0, y1=y1)
         X0, X1 = (check_new_samples(self, X, name) for X, name in ((X0, "X0"), (X1, "X1")))
-        check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
+        labels = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
         with self._kept_if_it_fails():
             self._validate_params()
             self._check_options()
-            self._run(FlowFit(self, X0, X1, continues=True, earlier=self.history_))
+            self._run(FlowFit(self, X0, X1, labels=labels, continues=True, earlier=self.history_))
         return self
 
     def _run(self, fit):

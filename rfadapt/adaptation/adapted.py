@@ -15,7 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from .domains import FLOATS, domain_numbers, is_masked, labels_of, split_domains
+from ..masked_labels import is_masked
+from .domains import FLOATS, domain_numbers, labels_of, split_domains
 from .movement import Movement, check_transport
 from .several_sources import fit_movement
 

@@ -9,6 +9,8 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d, validate_data
 
+from ..masked_labels import is_masked, is_minus_one, is_missing
+
 #: What a table of floats is validated to.
 FLOATS = [np.float64, np.float32]
 
@@ -108,27 +110,6 @@ def labels_of(y, n_samples, name) -> np.ndarray:
     return y
 
 
-def is_masked(y, labels="classes") -> np.ndarray:
-    """Which labels are unknown: NaN or None; among classes also -1, and "-1", which numpy makes of it among strings."""
-    y = np.asarray(y)
-    return _is_missing(y) | _is_minus_one(y) if labels == "classes" else _is_missing(y)
-
-
-def _is_missing(y):
-    if y.dtype.kind == "O":
-        return np.array([value is None or _is_pandas_na(value) or value != value for value in y], dtype=bool)
-    return np.isnan(y) if y.dtype.kind == "f" else np.zeros(len(y), dtype=bool)
-
-
-def _is_minus_one(y):
-    return np.array([not _is_pandas_na(value) and value in (-1, "-1") for value in y.tolist()], dtype=bool)
-
-
-def _is_pandas_na(value) -> bool:
-    """Whether it is pandas' NA, of which no comparison is true or false."""
-    return type(value).__name__ == "NAType"
-
-
 def _checked(X0, y0, X1, y1, domain0, labels, y_name):
     known1 = np.zeros(len(X1), dtype=bool)
     if labels is None:
@@ -149,7 +130,7 @@ def _checked(X0, y0, X1, y1, domain0, labels, y_name):
 def _check_classes(y0):
     if y0.dtype.kind != "O":
         assert_all_finite(y0, input_name="y")
-    elif missing := int(_is_missing(y0).sum()):
+    elif missing := int(is_missing(y0).sum()):
         raise ValueError(f"Every row of the source needs a label; {missing} of the labels in y are missing.")
     else:
         y0 = np.array(y0.tolist())  # of one type, as they would be without the masked ones
@@ -163,8 +144,8 @@ def _check_classes(y0):
 def _known_classes(y1, classes, y_name):
     """Which labels of the target are known."""
     known = ~is_masked(y1)
-    minus_one = _is_minus_one(y1)
-    if minus_one.any() and _is_minus_one(classes).any():
+    minus_one = is_minus_one(y1)
+    if minus_one.any() and is_minus_one(classes).any():
         raise ValueError(
             f"-1 is a class of the source and also the mark of an unknown label, so that {minus_one.sum()} labels in "
             f"{y_name} may mean either. Name the classes otherwise, for example with LabelEncoder."

@@ -6,11 +6,17 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
 
 class Rows(Protocol):
-    """A domain's rows as a coupling sees them: float32, scaled, on the training device."""
+    """A domain's rows as a coupling sees them: float32, scaled, on the training device.
+
+    `labels` are those that `fit` was given for them, of shape (n_rows,), or None.
+    """
+
+    labels: np.ndarray | None
 
     def __len__(self) -> int: ...
 
@@ -27,6 +33,9 @@ class Pairs(ABC):
 
 class Coupling(ABC):
     """Contract of a coupling."""
+
+    #: Whether all rows of both domains are paired as often, so that the flow leads to the target as a whole.
+    is_balanced = True
 
     @abstractmethod
     def prepare(self, X0: Rows, X1: Rows, generator: torch.Generator) -> Pairs:

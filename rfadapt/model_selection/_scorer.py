@@ -12,7 +12,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from ..adaptation.adapted import AdaptedEstimator
-from ..adaptation.domains import domain_numbers, is_masked
+from ..adaptation.domains import domain_numbers
+from ..masked_labels import is_masked
 
 
 class DomainScorer(BaseEstimator, metaclass=ABCMeta):

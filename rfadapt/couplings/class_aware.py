@@ -1,0 +1,131 @@
+"""Pairs within classes, those of the target being found where they are not known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from sklearn.utils.multiclass import check_classification_targets
+
+from ..masked_labels import is_masked, is_minus_one
+from ..target_labels import TargetLabels
+from .base import Coupling, Pairs
+from .blocks import OTCoupling
+
+
+@dataclass(frozen=True)
+class ClassAwareCoupling(Coupling):
+    """Rows of a class with rows of the same class of the target, each class as often as the target has it.
+
+    The target's classes are those in `y1`, as far as they are known there. The others are found from the source's, and
+    from the target's own shape, by the kernel machines of `rfadapt.adaptation.class_aware.ClassAware`. Other class
+    proportions in the target, or classes that it lacks, so move no row from class to class, as transport that balances
+    the whole would. Rows of a class that the target lacks are paired with none.
+
+    Parameters
+    ----------
+    within : Coupling, default=OTCoupling()
+        Who is paired inside a class.
+
+    Notes
+    -----
+    `RectifiedFlowTransport.fit(X0, X1, y0=..., y1=...)` takes the labels: those of the source are needed, those of the
+    target may be left out, or masked by -1, NaN or None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rfadapt import ClassAwareCoupling, RectifiedFlowTransport
+    >>> rng = np.random.default_rng(0)
+    >>> y0, y1 = np.repeat([0, 1], [150, 150]), np.repeat([0, 1], [60, 240])  # other proportions in the target
+    >>> X0, X1 = (rng.normal(size=(300, 2)) + np.outer(y, [8, 0]) for y in (y0, y1))
+    >>> flow = RectifiedFlowTransport(coupling=ClassAwareCoupling(), max_iter=200, random_state=0)
+    >>> moved = flow.fit(X0, X1 + [0, 3], y0=y0).transform(X0)
+    >>> np.abs(moved - X0 - [0, 3]).mean() < 0.5
+    np.True_
+    """
+
+    within: Coupling = field(default_factory=OTCoupling)
+
+    is_balanced = False
+
+    def complete_labels(self, X0, X1, generator):
+        """Labels of all rows of the two domains, those of domain 1 being found where they are not known.
+
+        Parameters
+        ----------
+        X0, X1 : Rows
+        generator : torch.Generator
+
+        Returns
+        -------
+        y0, y1 : ndarray of shape (n0,), (n1,)
+        """
+        if X0.labels is None:
+            raise ValueError(
+                "ClassAwareCoupling pairs rows by their classes and needs those of domain 0: fit(X0, X1, y0=...); got "
+                "none."
+            )
+        check_classification_targets(X0.labels)
+        classes, classes0 = np.unique(X0.labels, return_inverse=True)
+        known, known_classes = _known(X1.labels, classes)
+        if len(known) == len(X1):
+            return X0.labels, classes[known_classes]
+        x0, x1 = (X.rows(torch.arange(len(X))).cpu().numpy() for X in (X0, X1))
+        random_state = np.random.RandomState(int(torch.randint(2**31, (), generator=generator)))
+        found = TargetLabels.find(x0, classes0, x1, known, known_classes, random_state)
+        return X0.labels, classes[found.classes1]
+
+    def prepare(self, X0, X1, generator):
+        y0, y1 = self.complete_labels(X0, X1, generator)
+        pairs, shares = [], []
+        for label in np.unique(y0):
+            inside0, inside1 = (torch.from_numpy(np.flatnonzero(y == label)) for y in (y0, y1))
+            if len(inside0) and len(inside1):
+                pairs.append(self.within.prepare(_Part(X0, inside0), _Part(X1, inside1), generator))
+                shares.append(len(inside1) / len(X1))
+        return _ClassPairs(pairs, torch.tensor(shares))
+
+
+def _known(labels, classes):
+    """Numbers of the rows whose class is known, and numbers of their classes."""
+    if labels is None:
+        return np.array([], dtype=int), np.array([], dtype=int)
+    is_known = ~is_masked(labels) if not is_minus_one(classes).any() else np.ones(len(labels), dtype=bool)
+    known = np.flatnonzero(is_known)
+    values = np.array(labels[known].tolist(), dtype=classes.dtype)
+    if unseen := sorted({*values.tolist()} - {*classes.tolist()}):
+        raise ValueError(
+            f"y1 has labels that y0 does not have: {unseen[:5]}; y0 has {classes.tolist()[:10]}. Mask labels of "
+            "domain 1 that are not known with -1, NaN or None."
+        )
+    return known, np.searchsorted(classes, values)
+
+
+class _Part:
+    """Some rows of a domain."""
+
+    labels = None
+
+    def __init__(self, X, index):
+        self._X, self._index = X, index
+
+    def __len__(self):
+        return len(self._index)
+
+    def rows(self, index):
+        return self._X.rows(self._index[index])
+
+
+class _ClassPairs(Pairs):
+    """Pairs of each class as often as it is drawn."""
+
+    def __init__(self, pairs, shares):
+        self._pairs, self._shares = pairs, shares
+
+    def sample(self, n, generator):
+        drawn = torch.multinomial(self._shares, n, replacement=True, generator=generator)
+        counts = torch.bincount(drawn, minlength=len(self._pairs)).tolist()
+        parts = [pairs.sample(count, generator) for pairs, count in zip(self._pairs, counts) if count]
+        return tuple(torch.cat(rows) for rows in zip(*parts))
