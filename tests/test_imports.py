@@ -17,8 +17,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"_version", "_samples", "callbacks"},
     {"_validation", "_persistence", "_optimisation", "_objectives", "_resources", "_devices", "_progress", "rotation"}
-    | {"couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
+    | {"_timed_pairs", "predictions", "couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
     {"base", "geometry", "tables", "_training"},
+    {"_flow_map", "_flow_options", "_flow_record"},
+    {"_distillation"},
     {"_rounds", "_flow_state", "baselines"},
     {"transport"},
     {"adaptation", "images", "compare", "plotting"},
