@@ -71,6 +71,7 @@ def _student(fit, grid, solver, number, *, backwards):
     student, n_iter, _ = fit.regress(
         start, pairs, held, number,
         bound_energy=False,
+        weighted=False,
         move=lambda velocity, x: solver.solve(velocity, x, grid.flip(0) if backwards else grid),
         backwards=backwards,
     )  # fmt: skip

@@ -35,6 +35,9 @@ class Regression:
     path : Path
     prediction : Prediction
         What the learned field's output means.
+    weighted : bool
+        Whether errors are those of the prediction, else of the output itself: at t = 1 there is none of x1, and yet a
+        step from there needs the output.
     batch_size : int
     generator : torch.Generator
         Source of all draws, on the CPU.
@@ -44,9 +47,9 @@ class Regression:
 
     max_restarts = 0
 
-    def __init__(self, model, base, pairs, path, prediction, *, batch_size, generator, bfloat16):
+    def __init__(self, model, base, pairs, path, prediction, *, weighted, batch_size, generator, bfloat16):
         self.model, self.base, self.pairs, self.path, self.prediction = model, base, pairs, path, prediction
-        self.batch_size, self.generator, self.bfloat16 = batch_size, generator, bfloat16
+        self.weighted, self.batch_size, self.generator, self.bfloat16 = weighted, batch_size, generator, bfloat16
 
     def parameter_groups(self):
         return [{"params": list(self.model.parameters()), "relative_rate": 1.0}]
@@ -66,7 +69,7 @@ class Regression:
         x_t, dx_t = self.path.sample(x0, x1, t)
         rest = dx_t if self.base is None else dx_t - self.base(x_t, t)
         scale = self.prediction.scale(t, self.path).unsqueeze(1)
-        return x_t, t, rest / scale, self.prediction.weight(t, self.path)
+        return x_t, t, rest / scale, self.prediction.weight(t, self.path) if self.weighted else torch.ones_like(t)
 
     def restart(self):
         pass

@@ -174,7 +174,9 @@ class FlowFit:
             pairs.append(MatchedPairs(states, times, self.path, at_starts=at_starts))
         return pairs if self.can_watch else (*pairs, None)
 
-    def regress(self, velocity, pairs, held, number, *, bound_energy, move=solve_finely, backwards=False):
+    def regress(
+        self, velocity, pairs, held, number, *, bound_energy, weighted=True, move=solve_finely, backwards=False
+    ):
         """Train the learned part of `velocity`; `move` is how it moves the rows that it is watched on."""
         transport, base, learned = self.transport, velocity.base, velocity.learned
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -184,6 +186,7 @@ class FlowFit:
             pairs,
             self.path,
             self.prediction,
+            weighted=weighted,
             batch_size=transport._batch_size(),
             generator=self.generator,
             bfloat16=transport.precision == "bfloat16" or (transport.precision == "auto" and half),
