@@ -21,6 +21,9 @@ _MEASURED_ROWS = 2048
 # A student's energy distance may be above its teacher's by this share, and by so many standard errors of the
 # difference, before that is worth a warning.
 _BOUND, _STANDARD_ERRORS = 0.1, 2.0
+# A field at one time needs no polynomials of the time: a student has so many times as many ridge functions as its
+# teacher, up to a largest width, and is still no slower.
+_WIDER, _LARGEST_WIDTH = 2, 2048
 # Rows that are moved at once.
 _ROWS_AT_ONCE = 4096
 
@@ -67,7 +70,7 @@ def _student(fit, grid, solver, number, *, backwards):
     if teacher.learned is None or (is_potential and not backwards):
         return teacher, 0  # crosses every interval in one step as it is
     pairs, held = fit.matched_pairs(grid, at_starts=True, backwards=backwards)
-    start = _fresh_field(fit) if is_potential else copy.deepcopy(teacher)
+    start = _fresh_field(fit) if is_potential else _beginner(teacher, float(grid[-1 if backwards else 0]), grid, fit)
     student, n_iter, _ = fit.regress(
         start, pairs, held, number,
         bound_energy=False,
@@ -78,10 +81,20 @@ def _student(fit, grid, solver, number, *, backwards):
     return student.requires_grad_(False), n_iter
 
 
+def _beginner(teacher, time, grid, fit):
+    """The teacher's field; for a single time, where it can be, with more ridge functions at the same cost."""
+    learned = teacher.learned
+    if len(grid) > 2 or not isinstance(learned, GradientVelocity):
+        return copy.deepcopy(teacher)
+    width = max(learned.width, min(_WIDER * learned.width, _LARGEST_WIDTH))
+    return FlowVelocity(teacher.base, learned.at(time, width, fit.generator), fit.path, fit.prediction)
+
+
 def _fresh_field(fit):
     """A field to learn the inverse of a potential's gradient, which is a gradient too."""
-    width = fit.transport._resolved_width(len(fit.geometry.scale), min(len(fit.train0), len(fit.train1)), 2048)
-    learned = GradientVelocity(len(fit.geometry.scale), width, generator=fit.generator).to(fit.device)
+    n_rows, n_features = min(len(fit.train0), len(fit.train1)), len(fit.geometry.scale)
+    width = fit.transport._resolved_width(n_features, n_rows, _LARGEST_WIDTH)
+    learned = GradientVelocity(n_features, width, degree=0, generator=fit.generator).to(fit.device)
     base = None if fit.covariances is None else AffineVelocity(*fit.covariances, fit.path).to(fit.device)
     return FlowVelocity(base, learned, fit.path, fit.prediction)
 

@@ -33,7 +33,7 @@ def flow_state(flow) -> tuple[dict, dict]:
         learned = field.learned
         values["fields"][attribute] = {
             "learned": None if learned is None else type(learned).__name__,
-            "width": getattr(learned, "width", None),
+            "sizes": {name: getattr(learned, name) for name in ("width", "degree") if hasattr(learned, name)},
             "base": field.base is not None,
         }
     return tensors, values
@@ -56,21 +56,21 @@ def restored(flow, tensors: dict, prediction: str, fields: dict) -> dict:
     return attributes
 
 
-def _blank_velocity(flow, prediction, *, learned, width, base):
-    """A velocity of the saved kind and width, whose weights are still to be loaded."""
+def _blank_velocity(flow, prediction, *, learned, sizes, base):
+    """A velocity of the saved kind and sizes, whose weights are still to be loaded."""
     identity, path = torch.eye(flow.n_features_in_, dtype=torch.float64), flow._path()
     with torch.random.fork_rng(devices=[]):  # the first weights, which are thrown away, must cost no draws
-        field = _blank_field(flow, learned, width, identity)
+        field = _blank_field(flow, learned, sizes, identity)
     fixed = AffineVelocity(identity, identity, path) if base else None
     return FlowVelocity(fixed, field, path, PREDICTIONS[prediction]())
 
 
-def _blank_field(flow, kind, width, identity):
+def _blank_field(flow, kind, sizes, identity):
     if kind is None:
         return None
     if kind == PotentialVelocity.__name__:
-        return PotentialVelocity(ConvexPotential(identity, identity, width))
+        return PotentialVelocity(ConvexPotential(identity, identity, **sizes))
     known = {field.__name__: field for field in VELOCITIES.values()}
     if kind in known:
-        return known[kind](flow.n_features_in_, width)
+        return known[kind](flow.n_features_in_, **sizes)
     return flow._make_velocity(flow.n_features_in_, 1, None)

@@ -172,3 +172,14 @@ def test_many_rows_give_the_empirical_covariances(covariances):
     shrunk = shrunk_covariances(*(sample_moments(X) for X in samples))
     for C, X in zip(shrunk, samples):
         np.testing.assert_allclose(C, np.cov(X.T, bias=True), rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("time", [0.0, 0.4, 1.0])
+def test_a_gradient_field_at_one_time_is_itself_there(time, perturbed):
+    name, field = perturbed
+    if name != "gradient":
+        return
+    still = field.at(time, 48)
+    x = torch.randn(7, 3)
+    assert still.width == 48 and still.degree == 0
+    torch.testing.assert_close(still(x, torch.rand(7)), field(x, torch.full((7,), time)), atol=1e-5, rtol=1e-4)
