@@ -12,6 +12,7 @@ import warnings
 
 import torch
 
+from ._flow_map import few_step_grid
 from ._flow_record import energy_terms, fine_solver, first_order_solver, solve_finely
 from .solvers import SOLVERS
 from .velocity import AffineVelocity, FlowVelocity, GradientVelocity, PotentialVelocity
@@ -49,7 +50,7 @@ def own_states(velocity, x0, x1, grid):
 def publish_students(fit):
     """Train the students of the flow that `fit` has trained, and give them to its transport, with a report."""
     transport, start = fit.transport, time.perf_counter()
-    grid = transport._few_step_grid()
+    grid = few_step_grid(transport)
     solver, n_reflow = SOLVERS[first_order_solver(fit.path)](), transport.n_reflow
     teacher = fit.velocity
     transport.student_, n_iter = _student(fit, grid, solver, n_reflow + 1, backwards=False)

@@ -30,8 +30,8 @@ class Regression:
         The learned field.
     base : callable or None
         Fixed part of the velocity.
-    pairs : object with `sample(n, generator) -> (x0, x1, t)`
-        Pairs, and the times at which they are looked at.
+    pairs : object with `sample(n, generator) -> (x0, x1, t)` and `fixed(n) -> (x0, x1, t)`
+        Pairs, and the times at which they are looked at: drawn, or always the same ones.
     path : Path
     prediction : Prediction
         What the learned field's output means.
@@ -76,7 +76,7 @@ class Regression:
 
     def held_out(self, pairs, n):
         """A function of the model: the terms of its loss on `n` fixed pairs at fixed times."""
-        x_t, t, target, weight = self.regression(*pairs.sample(n, torch.Generator().manual_seed(0)))
+        x_t, t, target, weight = self.regression(*pairs.fixed(n))
 
         @torch.no_grad()
         def loss(model):

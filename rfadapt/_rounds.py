@@ -13,6 +13,7 @@ import torch
 from . import rotation
 from ._devices import resolve_device
 from ._distillation import own_states, publish_students
+from ._flow_map import chosen_solver
 from ._flow_record import cheapest_solver, energy_terms, measured, solve_finely, warn_if_cost_rose
 from ._objectives import Regression, SemiDual
 from ._progress import progress_bar
@@ -35,6 +36,8 @@ _COSTED_ROWS = 128
 _PAIRED_ROWS = 2048
 # Pairs from each end that a reflow round is trained on, at most.
 _REFLOW_ROWS = 65536
+# The same where the way back solves an equation for every row.
+_INVERTED_ROWS = 16384
 # Held-out rows that the semi-dual is watched on, at most.
 _MAX_HELD_OUT = 8192
 
@@ -142,19 +145,14 @@ class FlowFit:
     def _run_round(self, reflow_round):
         if self.transport._is_potential():
             return self._fit_potential()
-        held = None
-        if reflow_round == 0:
-            coupling = self.transport._coupling()
-            pairs = AnyTime(coupling.prepare(self.train0, self.train1, self.generator))
-            if self.can_watch:
-                held = AnyTime(coupling.prepare(self.held0, self.held1, torch.Generator().manual_seed(0)))
-        else:
-            grid = uniform_time_grid(self.transport.n_phases)
-            pairs, held = self.matched_pairs(grid, at_starts=False)
         learned, base = self.velocity.learned, self.velocity.base
         if learned is None:
             n_rows = min(len(self.train0), len(self.train1))
             learned = self.transport._make_velocity(len(self.geometry.scale), n_rows, self.generator).to(self.device)
+        if reflow_round == 0:
+            pairs, held = self._coupled_pairs()
+        else:
+            pairs, held = self.matched_pairs(uniform_time_grid(self.transport.n_phases), at_starts=False)
         # Before any step the field is the base alone, or what an earlier round has learned: training must beat it.
         self.velocity, n_iter, self.is_start = self.regress(
             FlowVelocity(base, learned, self.path, self.prediction), pairs, held, reflow_round,
@@ -163,10 +161,20 @@ class FlowFit:
         )  # fmt: skip
         return n_iter
 
+    def _coupled_pairs(self):
+        """Pairs of the coupling from the training rows, and from the held-out rows where there are any."""
+        coupling = self.transport._coupling()
+        pairs = AnyTime(coupling.prepare(self.train0, self.train1, self.generator))
+        if not self.can_watch:
+            return pairs, None
+        return pairs, AnyTime(coupling.prepare(self.held0, self.held1, torch.Generator().manual_seed(0)))
+
     def matched_pairs(self, grid, *, at_starts, backwards=False):
         """Pairs that the flow makes of the training rows, and of the held-out rows where there are any."""
         parts = [(self.train0, self.train1)] + [(self.held0, self.held1)] * self.can_watch
         most = _REFLOW_ROWS // (len(grid) - 1)
+        if isinstance(self.velocity.learned, PotentialVelocity):
+            most = _INVERTED_ROWS
         pairs = []
         for rows0, rows1 in parts:
             states = own_states(self.velocity, _some(rows0, most), _some(rows1, most), grid)
@@ -312,7 +320,7 @@ class FlowFit:
         transport.solver_, transport.n_steps_ = cheapest_solver(transport.velocity_, x, transport.n_phases)
         transport.step_costs_ = None
         if transport.schedule == "bellman" and not isinstance(velocity.learned, PotentialVelocity):
-            transport.step_costs_ = step_costs(velocity, x[:_COSTED_ROWS], transport._solver())
+            transport.step_costs_ = step_costs(velocity, x[:_COSTED_ROWS], chosen_solver(transport))
         transport.student_ = transport.inverse_student_ = transport.distillation_ = None
 
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 import torch
 
 
+def _stratified(n, generator):
+    """Times that cover [0, 1] evenly in every batch: less noise than independent draws, the same mean."""
+    return (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+
+
+def _evenly(n, generator):
+    return (torch.arange(n) + 0.5) / n
+
+
 class AnyTime:
     """Pairs of a coupling, at times that cover [0, 1].
 
@@ -16,10 +25,14 @@ class AnyTime:
     def __init__(self, pairs):
         self._pairs = pairs
 
-    def sample(self, n, generator):
+    def sample(self, n, generator, places=_stratified):
         """Tensors x0 and x1 of shape (n, n_features), and t of shape (n,)."""
         x0, x1 = self._pairs.sample(n, generator)
-        return x0, x1, _stratified_times(len(x0), generator).to(x0.device, non_blocking=True)
+        return x0, x1, places(len(x0), generator).to(x0.device, non_blocking=True)
+
+    def fixed(self, n):
+        """The same pairs at the same evenly spaced times whenever it is called."""
+        return self.sample(n, torch.Generator().manual_seed(0), _evenly)
 
 
 class MatchedPairs:
@@ -49,12 +62,12 @@ class MatchedPairs:
         self._states, self._path, self._at_starts = states, path, at_starts
         self._grid = grid.to(states)
 
-    def sample(self, n, generator):
+    def sample(self, n, generator, places=_stratified):
         """Tensors x0 and x1 of shape (n, n_features), and t of shape (n,)."""
         n_times, n_rows, _ = self._states.shape
         row = torch.randint(n_rows, (n,), generator=generator)
         # Evenly over the intervals, with as many rows in each.
-        place = (n_times - 1) * _stratified_times(n, generator)
+        place = (n_times - 1) * places(n, generator)
         interval = place.long().clamp_max(n_times - 2)
         share = place - interval
         device = self._states.device
@@ -64,7 +77,6 @@ class MatchedPairs:
         x0, x1 = self._path.endpoints_between(here, there, start, end)
         return x0, x1, start if self._at_starts else torch.lerp(start, end, share)
 
-
-def _stratified_times(n, generator):
-    """Times that cover [0, 1] evenly in every batch: less noise than independent draws, the same mean."""
-    return (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+    def fixed(self, n):
+        """The same pairs at the same evenly spaced times whenever it is called."""
+        return self.sample(n, torch.Generator().manual_seed(0), _evenly)

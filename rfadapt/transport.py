@@ -13,9 +13,8 @@ from torch import nn
 
 from . import metrics
 from ._devices import batch_rows
-from ._flow_map import FlowMap, device_of
+from ._flow_map import device_of, flow_map
 from ._flow_options import check_options
-from ._flow_record import first_order_solver
 from ._flow_state import flow_state, restored
 from ._rounds import FlowFit
 from ._validation import check_labels, check_new_samples, check_samples
@@ -23,11 +22,10 @@ from .base import InvertibleTransport
 from .couplings import COUPLINGS, OTCoupling, PairedCoupling
 from .paths import PATHS, LinearPath, Path
 from .predictions import PREDICTIONS
-from .schedules import optimal_time_grid, uniform_time_grid
+from .schedules import uniform_time_grid
 from .solvers import SOLVERS, Solver
 from .velocity import VELOCITIES, ConvexPotential, PotentialVelocity
 
-_NAMED_SOLVER_STEPS = 8
 _UNKNOWN_WIDTH = 512
 
 
@@ -361,10 +359,10 @@ class RectifiedFlowTransport(InvertibleTransport):
             fit.run()
 
     def _transform(self, x):
-        return self._map().move(x)
+        return flow_map(self).move(x)
 
     def _inverse_transform(self, x):
-        return self._map().move_back(x)
+        return flow_map(self).move_back(x)
 
     def trajectory(self, X, n_times=11):
         """Positions of the rows on their way from domain 0 to domain 1.
@@ -386,8 +384,8 @@ class RectifiedFlowTransport(InvertibleTransport):
             raise ValueError(f"n_times must be an integer of at least 2 (start and end); got {n_times!r}.")
         self._validate_params()
         X = check_new_samples(self, X)
-        times, flow_map = uniform_time_grid(n_times - 1), self._map()
-        trajectory = torch.cat([flow_map.positions(x, times) for _, x in X.batches(self._batch_rows())], dim=1)
+        times, way = uniform_time_grid(n_times - 1), flow_map(self)
+        trajectory = torch.cat([way.positions(x, times) for _, x in X.batches(self._batch_rows())], dim=1)
         return trajectory if X.is_tensor else trajectory.numpy()
 
     def score(self, X0, X1):
@@ -404,45 +402,9 @@ class RectifiedFlowTransport(InvertibleTransport):
         That of a step of a solver of your own is not known either.
         """
         check_is_fitted(self)
-        flow_map = self._map()
-        each = flow_map.solver.evaluations
-        return None if each is None else each * (len(flow_map.grid) - 1)
-
-    def _map(self) -> FlowMap:
-        """How rows are moved, by the parameters as they are now."""
-        check_options(self)
-        if not (self.distill or self.straighten):
-            return FlowMap(self.geometry_, self.velocity_, self.velocity_, self._solver(), self._grid())
-        if self.student_ is None:
-            raise ValueError(
-                "distill=True and straighten=True follow students, which this flow was fitted without. Fit it with "
-                "that parameter, or set it to False."
-            )
-        solver, grid = self._first_order_solver(), torch.tensor(self.distillation_["grid"], dtype=torch.float64)
-        if not torch.equal(grid, self._few_step_grid()):
-            raise ValueError(
-                f"The students were trained for the times {[round(t, 3) for t in grid.tolist()]}; distill, straighten, "
-                "n_steps and schedule now ask for others. Fit again, or set the parameters back."
-            )
-        return FlowMap(self.geometry_, self.student_, self.inverse_student_, solver, grid)
-
-    def _few_step_grid(self):
-        """The times of the students."""
-        return uniform_time_grid(1) if self.distill else self._grid()
-
-    def _grid(self):
-        n_steps = self.n_steps or _NAMED_SOLVER_STEPS
-        if self.schedule == "uniform":
-            return uniform_time_grid(self.n_steps_ if self._finds_steps() else n_steps)
-        if isinstance(self.velocity_.learned, PotentialVelocity):
-            return uniform_time_grid(self.n_steps or 1)  # along straight lines, all grids are as good
-        if self.step_costs_ is None:
-            raise ValueError('schedule="bellman" needs the costs of steps, which fit finds if it is set before.')
-        return optimal_time_grid(self.step_costs_, n_steps)
-
-    def _finds_steps(self):
-        """Whether the number of steps is the one that was found at the end of `fit`."""
-        return self.solver == "auto" and self.schedule == "uniform" and not self.straighten
+        way = flow_map(self)
+        each = way.solver.evaluations
+        return None if each is None else each * (len(way.grid) - 1)
 
     def _without_students(self):
         """This transport, set to follow the flow itself."""
@@ -458,14 +420,6 @@ class RectifiedFlowTransport(InvertibleTransport):
 
     def _path(self):
         return PATHS[self.path]() if isinstance(self.path, str) else self.path
-
-    def _solver(self):
-        if self.solver == "auto":
-            return SOLVERS[self.solver_]() if self._finds_steps() else self._first_order_solver()
-        return SOLVERS[self.solver]() if isinstance(self.solver, str) else self.solver
-
-    def _first_order_solver(self):
-        return SOLVERS[first_order_solver(self.velocity_.path)]()
 
     def _coupling(self):
         if self.coupling == "ot":

@@ -19,7 +19,8 @@ LAYERS = [
     {"_validation", "_persistence", "_optimisation", "_objectives", "_resources", "_devices", "_progress", "rotation"}
     | {"_timed_pairs", "predictions", "couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
     {"base", "geometry", "tables", "_training"},
-    {"_flow_map", "_flow_options", "_flow_record"},
+    {"_flow_options", "_flow_record"},
+    {"_flow_map"},
     {"_distillation"},
     {"_rounds", "_flow_state", "baselines"},
     {"transport"},
