@@ -28,6 +28,7 @@ benchmark: $(VENV)/.installed-benchmarks
 	$(BIN)/python benchmarks/w2.py --budgets 30 120 300
 	$(BIN)/python benchmarks/domain_adaptation.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/few_steps.py
 	$(BIN)/python benchmarks/roofline.py
 
 $(BIN)/python:

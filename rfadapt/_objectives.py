@@ -19,16 +19,25 @@ _CALIBRATION_ROWS = 64
 class Regression:
     """The mean velocity of the pairs where they pass,
 
-        min_v  E || dx_t - base(x_t, t) - v(x_t, t) ||^2,   t uniform on [0, 1].
+        min_v  E || dx_t - base(x_t, t) - v(x_t, t) ||^2,
+
+    or, for another prediction form than the velocity, the same in x1 or x0: v is then a known factor of the time
+    times the learned field, and errors are weighed by the time.
 
     Parameters
     ----------
     model : nn.Module
-        The learned field v.
+        The learned field.
     base : callable or None
-        Fixed part of the field.
-    pairs : object with `sample(n, generator) -> (x0, x1)`
+        Fixed part of the velocity.
+    pairs : object with `sample(n, generator) -> (x0, x1, t)` and `fixed(n) -> (x0, x1, t)`
+        Pairs, and the times at which they are looked at: drawn, or always the same ones.
     path : Path
+    prediction : Prediction
+        What the learned field's output means.
+    weighted : bool
+        Whether errors are those of the prediction, else of the output itself: at t = 1 there is none of x1, and yet a
+        step from there needs the output.
     batch_size : int
     generator : torch.Generator
         Source of all draws, on the CPU.
@@ -38,49 +47,42 @@ class Regression:
 
     max_restarts = 0
 
-    def __init__(self, model, base, pairs, path, *, batch_size, generator, bfloat16):
-        self.model, self.base, self.pairs, self.path = model, base, pairs, path
-        self.batch_size, self.generator, self.bfloat16 = batch_size, generator, bfloat16
+    def __init__(self, model, base, pairs, path, prediction, *, weighted, batch_size, generator, bfloat16):
+        self.model, self.base, self.pairs, self.path, self.prediction = model, base, pairs, path, prediction
+        self.weighted, self.batch_size, self.generator, self.bfloat16 = weighted, batch_size, generator, bfloat16
 
     def parameter_groups(self):
         return [{"params": list(self.model.parameters()), "relative_rate": 1.0}]
 
     def set_gradients(self):
-        x0, x1 = self.pairs.sample(self.batch_size, self.generator)
-        t = _stratified_times(len(x0), self.generator).to(x0.device, non_blocking=True)
-        x_t, target = self.regression(x0, x1, t)
-        with torch.autocast(x0.device.type, torch.bfloat16, enabled=self.bfloat16):
-            loss = (self.model(x_t, t).float() - target).square().sum(1).mean()
+        x_t, t, target, weight = self.regression(*self.pairs.sample(self.batch_size, self.generator))
+        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.bfloat16):
+            loss = (weight * (self.model(x_t, t).float() - target).square().sum(1)).mean()
         self.model.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0 * math.sqrt(x0.shape[1]))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10.0 * math.sqrt(x_t.shape[1]))
         return loss.detach()
 
     @torch.no_grad()
     def regression(self, x0, x1, t):
-        """Where the pairs are at time `t`, and the velocity that is left for the model to learn there."""
+        """Where the pairs are at time `t`, `t` itself, what the model should say there, and the weight of its error."""
         x_t, dx_t = self.path.sample(x0, x1, t)
-        return x_t, dx_t if self.base is None else dx_t - self.base(x_t, t)
+        rest = dx_t if self.base is None else dx_t - self.base(x_t, t)
+        scale = self.prediction.scale(t, self.path).unsqueeze(1)
+        return x_t, t, rest / scale, self.prediction.weight(t, self.path) if self.weighted else torch.ones_like(t)
 
     def restart(self):
         pass
 
     def held_out(self, pairs, n):
         """A function of the model: the terms of its loss on `n` fixed pairs at fixed times."""
-        x0, x1 = pairs.sample(n, torch.Generator().manual_seed(0))
-        t = ((torch.arange(n, device=x0.device) + 0.5) / n).to(x0)
-        x_t, target = self.regression(x0, x1, t)
+        x_t, t, target, weight = self.regression(*pairs.fixed(n))
 
         @torch.no_grad()
         def loss(model):
-            return ((model(x_t, t) - target).square().sum(1),)
+            return (weight * (model(x_t, t) - target).square().sum(1),)
 
         return loss
-
-
-def _stratified_times(n, generator):
-    """Times that cover [0, 1] evenly in every batch: less noise than independent draws, the same mean."""
-    return (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
 
 
 class SemiDual:

@@ -6,9 +6,8 @@ from __future__ import annotations
 class progress_bar:
     """Context manager: a function (steps, loss) that moves a tqdm bar, or does nothing."""
 
-    def __init__(self, verbose, total, reflow_round):
-        self.verbose, self.total = verbose, total
-        self.title = "fit" if reflow_round == 0 else f"reflow {reflow_round}"
+    def __init__(self, verbose, total, title):
+        self.verbose, self.total, self.title = verbose, total, title
         self.bar = None
 
     def __enter__(self):

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
-import warnings
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from . import metrics, rotation
+from . import rotation
 from ._devices import resolve_device
+from ._distillation import own_states, publish_students
+from ._flow_map import chosen_solver
+from ._flow_record import cheapest_solver, energy_terms, measured, solve_finely, warn_if_cost_rose
 from ._objectives import Regression, SemiDual
 from ._progress import progress_bar
+from ._timed_pairs import AnyTime, MatchedPairs
 from ._training import TrainingPlan, TrainingState, train
 from ._validation import make_generator
-from .couplings import ClassAwareCoupling, PairedCoupling
-from .geometry import ScaledRows, TensorRows, fit_geometry
-from .schedules import SCHEDULES
-from .solvers import SOLVERS
+from .couplings import ClassAwareCoupling
+from .geometry import ScaledRows, fit_geometry
+from .predictions import PREDICTIONS
+from .schedules import step_costs, uniform_time_grid
 from .velocity import AffineVelocity, FlowVelocity, PotentialVelocity, shrunk_covariances
 
 # A sample smaller than this cannot spare rows, and without held-out rows nothing shows that learning helps.
@@ -29,19 +31,16 @@ _MIN_ROWS_TO_HOLD_OUT = 20
 # Rows on which a fit is measured, and (fewer, since it happens often) watched: enough for a percent.
 _MEASURED_ROWS = 2048
 _WATCHED_ROWS = 512
+# Rows that the costs of steps are means over.
+_COSTED_ROWS = 128
 # Rows of each domain that a turn is looked for in.
 _PAIRED_ROWS = 2048
 # Pairs from each end that a reflow round is trained on, at most.
 _REFLOW_ROWS = 65536
+# The same where the way back solves an equation for every row.
+_INVERTED_ROWS = 16384
 # Held-out rows that the semi-dual is watched on, at most.
 _MAX_HELD_OUT = 8192
-# Ways to solve a flow, by the number of evaluations of the velocity, and the mean squared deviation (relative to
-# the spread of the result) up to which one is good enough.
-_CHEAPEST_FIRST = (
-    [("euler", 1), ("midpoint", 1), ("midpoint", 2), ("rk4", 1), ("midpoint", 3)]
-    + [("rk4", 2), ("rk4", 3), ("rk4", 4), ("rk4", 8), ("rk4", 16)]
-)
-_SOLVER_TOLERANCE = 2.5e-5
 
 
 class FlowFit:
@@ -64,7 +63,7 @@ class FlowFit:
         self.earlier = list(earlier)
         self.device = resolve_device(transport.device)
         self.generator = make_generator(transport.random_state)
-        self.path = transport._path()
+        self.path, self.prediction = transport._path(), PREDICTIONS[transport.prediction]()
         self.samples, self.labels = (X0, X1), labels
         self._set_geometry(X0, X1, continues)
         self._split(X0, X1)
@@ -86,7 +85,7 @@ class FlowFit:
     def _set_base(self):
         self.covariances = shrunk_covariances(*self.moments)
         base = AffineVelocity(*self.covariances, self.path).to(self.device) if self.transport.base == "affine" else None
-        self.velocity = FlowVelocity(base, None)
+        self.velocity = FlowVelocity(base, None, self.path, self.prediction)
 
     def _split(self, X0, X1):
         n_held = [round(self.transport.validation_fraction * len(X)) for X in (X0, X1)]
@@ -146,6 +145,8 @@ class FlowFit:
                     n_iter += self._run_round(reflow_round)
                 self._record(reflow_round, n_iter=n_iter, seconds=time.perf_counter() - start)
         self._publish(self.transport, self.velocity)
+        if self.transport.distill or self.transport.straighten:
+            publish_students(self)
 
     def _may_be_turned(self):
         """Whether the optimal flow has shown no more than the affine map, which a turn might better."""
@@ -155,32 +156,76 @@ class FlowFit:
     def _run_round(self, reflow_round):
         if self.transport._is_potential():
             return self._fit_potential()
-        coupling = self.transport._coupling() if reflow_round == 0 else PairedCoupling()
-        train_rows, held_rows = (self.train0, self.train1), (self.held0, self.held1)
-        if reflow_round > 0:
-            train_rows = self._own_pairs(*train_rows)
-            held_rows = self._own_pairs(*held_rows) if self.can_watch else held_rows
-        learned = self.velocity.learned
+        learned, base = self.velocity.learned, self.velocity.base
         if learned is None:
             n_rows = min(len(self.train0), len(self.train1))
             learned = self.transport._make_velocity(len(self.geometry.scale), n_rows, self.generator).to(self.device)
-        base, half = self.velocity.base, self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        if reflow_round == 0:
+            pairs, held = self._coupled_pairs()
+        else:
+            pairs, held = self.matched_pairs(uniform_time_grid(self.transport.n_phases), at_starts=False)
+        # Before any step the field is the base alone, or what an earlier round has learned: training must beat it.
+        self.velocity, n_iter, self.is_start = self.regress(
+            FlowVelocity(base, learned, self.path, self.prediction), pairs, held, reflow_round,
+            # A reflow round fits the pairs of the round before, whose sample it can only lose a little of. Pairs that
+            # leave rows out do not lead to the target as a whole.
+            bound_energy=reflow_round == 0 and getattr(self.transport._coupling(), "is_balanced", True),
+        )  # fmt: skip
+        return n_iter
+
+    def _coupled_pairs(self):
+        """Pairs of the coupling from the training rows, and from the held-out rows where there are any."""
+        coupling = self.transport._coupling()
+        pairs = AnyTime(coupling.prepare(self.train0, self.train1, self.generator))
+        if not self.can_watch:
+            return pairs, None
+        return pairs, AnyTime(coupling.prepare(self.held0, self.held1, torch.Generator().manual_seed(0)))
+
+    def matched_pairs(self, grid, *, at_starts, backwards=False):
+        """Pairs that the flow makes of the training rows, and of the held-out rows where there are any."""
+        parts = [(self.train0, self.train1)] + [(self.held0, self.held1)] * self.can_watch
+        most = _REFLOW_ROWS // (len(grid) - 1)
+        if isinstance(self.velocity.learned, PotentialVelocity):
+            most = _INVERTED_ROWS
+        pairs = []
+        for rows0, rows1 in parts:
+            states = own_states(self.velocity, _some(rows0, most), _some(rows1, most), grid)
+            states, times = (states.flip(0), grid.flip(0)) if backwards else (states, grid)
+            pairs.append(MatchedPairs(states, times, self.path, at_starts=at_starts))
+        return pairs if self.can_watch else (*pairs, None)
+
+    def regress(
+        self, velocity, pairs, held, number, *, bound_energy, weighted=True, move=solve_finely, backwards=False
+    ):
+        """Train the learned part of `velocity`; `move` is how it moves the rows that it is watched on."""
+        transport, base, learned = self.transport, velocity.base, velocity.learned
+        half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         objective = Regression(
             learned.requires_grad_(True),
             base,
-            coupling.prepare(*train_rows, self.generator),
+            pairs,
             self.path,
-            batch_size=self.transport._batch_size(),
+            self.prediction,
+            weighted=weighted,
+            batch_size=transport._batch_size(),
             generator=self.generator,
-            bfloat16=self.transport.precision == "bfloat16" or (self.transport.precision == "auto" and half),
+            bfloat16=transport.precision == "bfloat16" or (transport.precision == "auto" and half),
         )
         loss = None
-        if self.can_watch:
+        if held is not None:
             n = min(4 * _MEASURED_ROWS, max(256, 4 * max(len(self.held0), len(self.held1))))
-            loss = objective.held_out(coupling.prepare(*held_rows, torch.Generator().manual_seed(0)), n)
-        rate = getattr(learned, "learning_rate", 1e-3)
-        # Before any step the field is the base alone, or what an earlier round has learned: training must beat it.
-        return self._train(objective, copy.deepcopy(learned), loss, rate, partial(FlowVelocity, base), reflow_round)
+            loss = objective.held_out(held, n)
+        return self._train(
+            objective,
+            copy.deepcopy(learned),
+            loss,
+            getattr(learned, "learning_rate", 1e-3),
+            partial(FlowVelocity, base, path=self.path, prediction=self.prediction),
+            number,
+            bound_energy=bound_energy,
+            move=move,
+            backwards=backwards,
+        )
 
     def _fit_potential(self):
         n_rows = min(len(self.train0), len(self.train1))
@@ -196,10 +241,21 @@ class FlowFit:
         loss = None
         if self.can_watch:
             loss = objective.held_out(_some(self.held0, _MAX_HELD_OUT), _some(self.held1, _MAX_HELD_OUT))
-        return self._train(objective, start, loss, potential.learning_rate, _potential_flow, 0)
+        def as_velocity(potential):
+            return FlowVelocity(None, PotentialVelocity(potential), self.path, self.prediction)
 
-    def _train(self, objective, start, held_out_loss, learning_rate, as_velocity, reflow_round):
-        """Run the training loop; `as_velocity` makes the flow's velocity of a model."""
+        rate = potential.learning_rate
+        self.velocity, n_iter, self.is_start = self._train(objective, start, loss, rate, as_velocity, 0)
+        return n_iter
+
+    def _train(
+        self, objective, start, held_out_loss, learning_rate, as_velocity, number,
+        *, bound_energy=True, move=solve_finely, backwards=False,
+    ):  # fmt: skip
+        """Run the training loop; `as_velocity` makes the flow's velocity of a model.
+
+        Returns the velocity, the steps taken, and whether it is still that of `start`.
+        """
         transport = self.transport
         plan = TrainingPlan(
             max_iter=transport._planned_steps(min(len(self.train0), len(self.train1))),
@@ -209,81 +265,62 @@ class FlowFit:
             tol=transport.tol,
             early_stopping=transport.early_stopping and self.can_watch,
         )
-        on_check = partial(self._on_check, as_velocity, reflow_round)
-        with progress_bar(transport.verbose, plan.max_iter, reflow_round) as progress:
+        monitor = None
+        if held_out_loss is not None:
+            monitor = self._make_monitor(held_out_loss, lambda model, x: move(as_velocity(model), x), backwards)
+        on_check = partial(self._on_check, as_velocity, number)
+        with progress_bar(transport.verbose, plan.max_iter, self._title(number)) as progress:
             model, n_iter = train(
                 objective,
                 plan,
                 start=start,
-                monitor=None if held_out_loss is None else self._make_monitor(held_out_loss, as_velocity),
-                # A reflow round fits the pairs of the round before, whose sample it can only lose a little of.
-                # Pairs that leave rows out do not lead to the target as a whole.
-                bound_energy=reflow_round == 0 and getattr(transport._coupling(), "is_balanced", True),
+                monitor=monitor,
+                bound_energy=bound_energy,
                 on_check=on_check,
                 progress=progress,
             )
-        self.velocity, self.is_start = as_velocity(model).eval(), model is start
-        return n_iter
+        return as_velocity(model).eval(), n_iter, model is start
 
-    def _make_monitor(self, held_out_loss, as_velocity):
+    def _title(self, number):
+        """What the round is called on the progress bar."""
+        last = self.transport.n_reflow
+        students = {last + 1: "student", last + 2: "inverse student"}
+        return students.get(number, f"reflow {number}" if number else "fit")
+
+    def _make_monitor(self, held_out_loss, move, backwards):
         """A function from a model to the terms of its held-out loss, and of the energy distance of what it moves."""
-        start, end = _some(self.held0, _WATCHED_ROWS), _some(self.held1, _WATCHED_ROWS)
+        start, end = (_some(rows, _WATCHED_ROWS) for rows in (self.held0, self.held1))
+        start, end = (end, start) if backwards else (start, end)
 
         @torch.no_grad()
         def monitor(model):
             model.eval()  # the averaged weights, which are only looked at: without dropout
-            moved = self._solve(as_velocity(model), start)
-            return held_out_loss(model), _energy_terms(moved, end)
+            return held_out_loss(model), energy_terms(move(model, start), end)
 
         return monitor
 
-    @torch.no_grad()
-    def _own_pairs(self, rows0, rows1):
-        """Pairs that the flow makes: forwards from domain 0 and backwards from domain 1, in equal parts."""
-        velocity = self.velocity
-        x0, x1 = _some(rows0, _REFLOW_ROWS), _some(rows1, _REFLOW_ROWS)
-        image = torch.cat([self._solve(velocity, x) for x in x0.split(4096)])
-        origin = torch.cat([self._solve(velocity, x, backwards=True) for x in x1.split(4096)])
-        return TensorRows(torch.cat([x0, origin])), TensorRows(torch.cat([image, x1]))
-
-    def _solve(self, velocity, x, backwards=False):
-        solver, grid = _fine_solver(velocity)
-        return solver.solve(velocity, x, grid.flip(0) if backwards else grid)
-
-    def _on_check(self, as_velocity, reflow_round, iteration, last, loss, validation_loss, energy, model):
+    def _on_check(self, as_velocity, number, iteration, last, loss, validation_loss, energy, model):
         def snapshot():
             transport = copy.copy(self.transport)
-            self._publish(transport, as_velocity(copy.deepcopy(model)))
+            # A student comes last, and alone it is no flow.
+            velocity = self.velocity if number > self.transport.n_reflow else as_velocity(copy.deepcopy(model))
+            self._publish(transport._without_students(), velocity)
             return transport
 
-        state = TrainingState(reflow_round, iteration, last, loss, validation_loss, energy, snapshot)
+        state = TrainingState(number, iteration, last, loss, validation_loss, energy, snapshot)
         # Every callback is shown the state, also when an earlier one has asked to stop.
         return any([callback(state) for callback in self.transport.callbacks or ()])
 
-    @torch.no_grad()
+    def measured_rows(self, n):
+        """Up to `n` rows of each domain to measure on: held-out ones where there are any."""
+        return (_some(rows, n) for rows in ((self.held0, self.held1) if self.can_watch else (self.train0, self.train1)))
+
     def _record(self, reflow_round, *, n_iter, seconds):
-        """Measure the flow of this round; held-out rows where there are any."""
-        rows0, rows1 = (self.held0, self.held1) if self.can_watch else (self.train0, self.train1)
-        x, target = _some(rows0, _MEASURED_ROWS), _some(rows1, _MEASURED_ROWS)
-        velocity = self.velocity
-        solver, grid = _fine_solver(velocity)
-        states = torch.stack(list(solver.states(velocity, x, grid)))
-        moved, unit = states[-1], target.square().sum(1).mean().clamp_min(1e-30)
-        one_step = x + velocity(x, torch.zeros(len(x), device=x.device))
-        start, end = (self.geometry.frame(t, self.path).leave(z, z) for t, z in ((0.0, x), (1.0, moved)))
-        cost = (end - start).square().sum(1).double()
-        record = {
-            "round": reflow_round,
-            "n_iter": n_iter,
-            "seconds": seconds,
-            "transport_cost": cost.mean().item(),
-            "transport_cost_standard_error": cost.std(unbiased=False).item() / math.sqrt(len(cost)),
-            "straightness": float(metrics.straightness(states, grid) / unit.item()),
-            "one_step_error": ((one_step - moved).square().sum(1).mean() / unit).item(),
-            "energy_distance": metrics.energy_distance(moved, target),
-        }
+        rows = self.measured_rows(_MEASURED_ROWS)
+        record = {"round": reflow_round, "n_iter": n_iter, "seconds": seconds}
+        record |= measured(self.velocity, self.geometry, *rows)
         if self.history:
-            _warn_if_cost_rose(self.history[-1], record)
+            warn_if_cost_rose(self.history[-1], record)
         self.history.append(record)
 
     def _publish(self, transport, velocity):
@@ -291,21 +328,12 @@ class FlowFit:
         transport.velocity_ = velocity.eval().requires_grad_(False)
         transport.history_ = [*self.earlier, *self.history]
         transport.n_iter_ = sum(record["n_iter"] for record in transport.history_)
-        transport.solver_, transport.n_steps_ = self._cheapest_solver(transport.velocity_)
-
-    @torch.no_grad()
-    def _cheapest_solver(self, velocity):
-        """The solver and number of steps of the fewest evaluations that still end where many steps end."""
-        if isinstance(velocity.learned, PotentialVelocity):
-            return "euler", 1  # exact along straight lines
-        x = _some(self.held0 if self.can_watch else self.train0, _WATCHED_ROWS)
-        exact = SOLVERS["rk4"]().solve(velocity, x, SCHEDULES["uniform"](16))
-        unit = exact.square().sum(1).mean().clamp_min(1e-30)
-        for name, n_steps in _CHEAPEST_FIRST:
-            end = SOLVERS[name]().solve(velocity, x, SCHEDULES["uniform"](n_steps))
-            if (end - exact).square().sum(1).mean() <= _SOLVER_TOLERANCE * unit:
-                break
-        return name, n_steps
+        x, _ = self.measured_rows(_WATCHED_ROWS)
+        transport.solver_, transport.n_steps_ = cheapest_solver(transport.velocity_, x, transport.n_phases)
+        transport.step_costs_ = None
+        if transport.schedule == "bellman" and not isinstance(velocity.learned, PotentialVelocity):
+            transport.step_costs_ = step_costs(velocity, x[:_COSTED_ROWS], chosen_solver(transport))
+        transport.student_ = transport.inverse_student_ = transport.distillation_ = None
 
 
 def _check_field(transport, n_features):
@@ -314,7 +342,13 @@ def _check_field(transport, n_features):
     known = len(transport.geometry_.scale)
     if known != n_features:
         raise ValueError(f"The last fit, which is to be continued, was on {known} features; got {n_features}. {anew}")
-    kind = type(transport.velocity_.learned)
+    last = transport.velocity_
+    if last.path != transport._path() or type(last.prediction) is not PREDICTIONS[transport.prediction]:
+        raise ValueError(
+            "The last fit, which is to be continued, had another path or prediction form; got "
+            f"path={transport.path!r}, prediction={transport.prediction!r}. {anew}"
+        )
+    kind = type(last.learned)
     if not transport._continues(kind):
         raise ValueError(
             f"The last fit, which is to be continued, has a field of the class {kind.__name__}; got "
@@ -322,40 +356,6 @@ def _check_field(transport, n_features):
         )
 
 
-def _potential_flow(potential):
-    return FlowVelocity(None, PotentialVelocity(potential))
-
-
-def _fine_solver(velocity):
-    """A solver and a time grid that follow the field closely."""
-    if isinstance(velocity.learned, PotentialVelocity):
-        return SOLVERS["euler"](), SCHEDULES["uniform"](1)  # exact along straight lines
-    return SOLVERS["rk4"](), SCHEDULES["uniform"](4)
-
-
 def _some(rows, n):
     """Up to `n` rows; the order of a split is random, so that the first ones are a random part."""
     return rows.rows(torch.arange(min(n, len(rows))))
-
-
-def _energy_terms(x, y):
-    """Terms for every row of two samples, whose two means add to the energy distance and vary as it does.
-
-    The row's share of the statistic to first order, as in the theory of U-statistics.
-    """
-    between, within_x, within_y = torch.cdist(x, y), torch.cdist(x, x).mean(1), torch.cdist(y, y).mean(1)
-    influences = 2 * (between.mean(1) - within_x), 2 * (between.mean(0) - within_y)
-    energy = (influences[0].mean() + influences[1].mean()) / 2
-    return tuple(influence - energy / 2 for influence in influences)
-
-
-def _warn_if_cost_rose(before, after):
-    rise = after["transport_cost"] - before["transport_cost"]
-    if rise > 2 * before["transport_cost_standard_error"]:
-        warnings.warn(
-            f"Reflow round {after['round']} raised the transport cost by {rise:.3g} to {after['transport_cost']:.3g}, "
-            "more than its sampling error: the field does not fit its own pairs. Raise max_iter or width, or use "
-            "fewer rounds.",
-            RuntimeWarning,
-            stacklevel=2,
-        )

@@ -106,10 +106,11 @@ def compare_transports(
             Mean squared displacement.
         `round_trip_error`
             Of `inverse_transform(transform(X0))`, relative to the spread of X0. NaN without an inverse.
-        `straightness`, `one_step_error`
-            Of a flow, else NaN: how far its trajectories are from straight lines (over at most 500 rows), and
-            the mean squared distance from its map to the map of a single Euler step. Both are relative to the
-            variance of X1, as in `RectifiedFlowTransport.history_`, but there in scaled units.
+        `straightness`, `first_orderness`, `one_step_error`
+            Of a flow, else NaN: how far its trajectories are from straight lines, and how much the end that they
+            head for along their path changes (both over at most 500 rows), and the mean squared distance from its
+            map to that of a single step. All are relative to the variance of X1, as in
+            `RectifiedFlowTransport.history_`, but there in scaled units.
         `accuracy`
             Of `estimator` on X1. The column is there when both `y0` and `y1` are given.
         `fit_seconds`, `transform_seconds`
@@ -286,6 +287,7 @@ def _measured_row(name, transport, split, estimator, floor, seed) -> dict:
         "transport_cost": np.nan,
         "round_trip_error": np.nan,
         "straightness": np.nan,
+        "first_orderness": np.nan,
         "one_step_error": np.nan,
         "accuracy": np.nan,
         "fit_seconds": np.nan,
@@ -321,7 +323,10 @@ def _measurements(transport, split, estimator, seed):
     if isinstance(transport, RectifiedFlowTransport):
         trajectory = transport.trajectory(split.X0_test[:_TRAJECTORY_ROWS], _TRAJECTORY_TIMES)
         yield {"straightness": metrics.straightness(trajectory) / split.variance}
-        one_step = copy.copy(transport).set_params(solver="euler", n_steps=1)
+        yield {"first_orderness": metrics.first_orderness(trajectory, transport.velocity_.path) / split.variance}
+        one_step = copy.copy(transport)
+        if transport.n_evaluations_ != 1:
+            one_step.set_params(solver="ddim", n_steps=1, schedule="uniform", distill=False, straighten=False)
         uvp = metrics.l2_uvp(one_step.transform(split.X0_test), moved, split.variance)
         yield {"one_step_error": uvp / 100}
     if split.y1_test is not None:

@@ -20,6 +20,7 @@ _WAY = {
     "transport_cost": "transport cost",
     "round_trip_error": "round trip error",
     "straightness": "straightness",
+    "first_orderness": "first-orderness",
     "one_step_error": "one-step error",
     "fit_seconds": "fit, s",
     "transform_seconds": "transform, s",
@@ -96,8 +97,8 @@ def report_comparison(transports, X0, X1, *, y0=None, y1=None, names, standardis
     )
     report.note(
         "Transport cost is the mean squared distance moved. Round trip (there and back) and one-step error (a "
-        "single Euler step in place of the solver's) are relative to the spread of the data; straightness is 0 "
-        "for straight paths."
+        "single step in place of the solver's) are relative to the spread of the data; straightness is 0 for "
+        "straight paths, and first-orderness for those that a single step follows, straight or not."
     )
     name = "flow" if "flow" in transports else str(table["energy_distance"].idxmin(skipna=True))
     if not isinstance(table.loc[name, "error"], str):

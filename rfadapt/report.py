@@ -225,8 +225,8 @@ def add_transport(report, transport, X0, X1, domain_names) -> None:
     history = pd.DataFrame(transport.history_).set_index("round")
     history.index = ["first fit", *(f"reflow {k}" for k in history.index[1:])]
     names = {"transport_cost": "transport cost", "straightness": "straightness",
-             "one_step_error": "one-step error", "energy_distance": "energy distance",
-             "n_iter": "optimiser steps", "seconds": "seconds"}  # fmt: skip
+             "first_orderness": "first-orderness", "one_step_error": "one-step error",
+             "energy_distance": "energy distance", "n_iter": "optimiser steps", "seconds": "seconds"}  # fmt: skip
     report.table(
         history[list(names)].rename(columns=names), "The flow, round by round", formats={"seconds": ".1f"}
     )

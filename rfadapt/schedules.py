@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+
+#: Steps of the fine grid that Bellman's is chosen from: divisible by all small numbers, whose uniform grids it holds.
+N_FINE_STEPS = 96
 
 
 def uniform_time_grid(n_steps: int) -> torch.Tensor:
@@ -17,4 +21,119 @@ def uniform_time_grid(n_steps: int) -> torch.Tensor:
     return torch.linspace(0.0, 1.0, n_steps + 1, dtype=torch.float64)
 
 
-SCHEDULES = {"uniform": uniform_time_grid}
+@torch.no_grad()
+def step_costs(v, x: torch.Tensor, solver, n_fine: int = N_FINE_STEPS) -> np.ndarray:
+    r"""What one big step between any two times of a fine uniform grid costs,
+
+    .. math:: c_{jk} = E \|x_k - x_j - (t_k - t_j)\, v(x_j, t_j)\|^2, \qquad j < k,
+
+    along the solver's own path through all times of the grid (for another solver than Euler's: its step in place of
+    the straight one).
+
+    Parameters
+    ----------
+    v : callable
+        v(x, t) -> Tensor of shape (n, n_features), with `t` of shape (n,). Called `n_fine` times.
+    x : Tensor of shape (n, n_features)
+        Rows at t = 0; about a hundred suffice.
+    solver : FixedStepSolver
+        One that evaluates the velocity once a step, at its beginning: `Euler()`, or `DDIM()` for curved paths.
+    n_fine : int, default=96
+
+    Returns
+    -------
+    costs : ndarray of shape (n_fine + 1, n_fine + 1)
+        Infinite where j >= k: no step leads there.
+
+    References
+    ----------
+    Nguyen, Nguyen, Nguyen, "Bellman Optimal Stepsize Straightening of Flow-Matching Models", ICLR 2024.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rfadapt.schedules import step_costs
+    >>> from rfadapt.solvers import Euler
+    >>> step_costs(lambda x, t: 2 * t.unsqueeze(1), torch.zeros(1, 1), Euler(), n_fine=2)[0].round(4).tolist()
+    [inf, 0.0, 0.25]
+    """
+    times = uniform_time_grid(n_fine).tolist()
+    states, slopes = [x], []
+    for start, end in zip(times[:-1], times[1:]):
+        slopes.append(_Constant(v, v(states[-1], x.new_full((len(x),), start))))
+        states.append(solver.step(slopes[-1], states[-1], start, end - start))
+    costs = torch.full((n_fine + 1, n_fine + 1), torch.inf, dtype=torch.float64)
+    for j, slope in enumerate(slopes):
+        costs[j, j + 1] = 0.0  # the fine path's own step
+        for k in range(j + 2, n_fine + 1):
+            end = solver.step(slope, states[j], times[j], times[k] - times[j])
+            costs[j, k] = (end - states[k]).square().sum(1).mean()
+    return costs.numpy()
+
+
+class _Constant:
+    """A velocity that has been evaluated."""
+
+    def __init__(self, v, value):
+        self.path, self._value = getattr(v, "path", None), value
+
+    def __call__(self, x, t):
+        return self._value
+
+
+def optimal_time_grid(costs, n_steps: int) -> torch.Tensor:
+    r"""The grid of `n_steps` steps with the least sum of costs, by dynamic programming,
+
+    .. math:: V(k, m) = \min_{j < k} V(j, m - 1) + c_{jk}.
+
+    Parameters
+    ----------
+    costs : array-like of shape (n_fine + 1, n_fine + 1)
+        Costs of steps between the times of a fine uniform grid, for example from `step_costs`. Those below the
+        diagonal are not looked at.
+    n_steps : int
+        At least 1 and at most n_fine.
+
+    Returns
+    -------
+    grid : Tensor of shape (n_steps + 1,)
+        Times from 0 to 1, float64. Flip it to integrate backwards.
+
+    Raises
+    ------
+    ValueError
+        If the costs are not a square matrix of numbers, or there are not so many steps.
+
+    References
+    ----------
+    Nguyen, Nguyen, Nguyen, "Bellman Optimal Stepsize Straightening of Flow-Matching Models", ICLR 2024.
+
+    Examples
+    --------
+    A step costs its length to the fourth power, ten times so in the first half of the time.
+
+    >>> import numpy as np
+    >>> from rfadapt.schedules import optimal_time_grid
+    >>> start, end = np.meshgrid(np.arange(9), np.arange(9), indexing="ij")
+    >>> optimal_time_grid((end - start) ** 4 * np.where(start < 4, 10, 1), 3).tolist()
+    [0.0, 0.25, 0.5, 1.0]
+    """
+    costs = np.asarray(costs, dtype=np.float64)
+    if costs.ndim != 2 or costs.shape[0] != costs.shape[1] or len(costs) < 2:
+        raise ValueError(f"costs must have shape (n_fine + 1, n_fine + 1), n_fine at least 1; got {costs.shape}.")
+    n_fine = len(costs) - 1
+    ahead = np.triu(np.ones(costs.shape, bool), 1)
+    if np.isnan(costs[ahead]).any():
+        raise ValueError("costs contains NaN: the velocity was not finite.")
+    if not 1 <= n_steps <= n_fine:
+        raise ValueError(f"n_steps must lie between 1 and {n_fine}, the steps of the fine grid; got {n_steps}.")
+    costs = np.where(ahead, costs, np.inf)
+    value, came_from = costs[0], []
+    for _ in range(1, n_steps):
+        totals = value[:, None] + costs
+        came_from.append(totals.argmin(axis=0))
+        value = totals.min(axis=0)
+    stops = [n_fine]
+    for best in reversed(came_from):
+        stops.append(int(best[stops[-1]]))
+    return torch.tensor([0, *reversed(stops)], dtype=torch.float64) / n_fine

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -13,6 +14,9 @@ Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 class Solver(ABC):
     """Follows a velocity field through the times of a grid."""
+
+    #: Evaluations of the velocity in an interval of the grid, where they are known.
+    evaluations: ClassVar[int | None] = None
 
     @abstractmethod
     def states(self, v: Velocity, x: torch.Tensor, grid: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -58,6 +62,8 @@ def _at(v, x, t):
 class Euler(FixedStepSolver):
     """Euler's method, order 1, one evaluation a step."""
 
+    evaluations = 1
+
     def step(self, v, x, t, dt):
         return x + dt * _at(v, x, t)
 
@@ -66,6 +72,8 @@ class Euler(FixedStepSolver):
 class Midpoint(FixedStepSolver):
     """The explicit midpoint method, order 2, two evaluations a step."""
 
+    evaluations = 2
+
     def step(self, v, x, t, dt):
         return x + dt * _at(v, x + dt / 2 * _at(v, x, t), t + dt / 2)
 
@@ -73,6 +81,8 @@ class Midpoint(FixedStepSolver):
 @dataclass(frozen=True)
 class Heun(FixedStepSolver):
     """Heun's method (the explicit trapezoidal rule), order 2, two evaluations a step."""
+
+    evaluations = 2
 
     def step(self, v, x, t, dt):
         first = _at(v, x, t)
@@ -83,12 +93,37 @@ class Heun(FixedStepSolver):
 class RK4(FixedStepSolver):
     """The classical Runge-Kutta method, order 4, four evaluations a step."""
 
+    evaluations = 4
+
     def step(self, v, x, t, dt):
         k1 = _at(v, x, t)
         k2 = _at(v, x + dt / 2 * k1, t + dt / 2)
         k3 = _at(v, x + dt / 2 * k2, t + dt / 2)
         k4 = _at(v, x + dt * k3, t + dt)
         return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+@dataclass(frozen=True)
+class DDIM(FixedStepSolver):
+    """The step along the path, order 1, one evaluation a step: Euler's method where paths are straight lines.
+
+    The velocity at (x, t) is that of one pair (x0, x1), and the step goes to a(t + dt) x1 + b(t + dt) x0. It is exact,
+    however long, where the flow is *first-order*: where the velocity tells of the same pair all the way.
+
+    The velocity must know its path, as an attribute `path` (see `rfadapt.velocity.FlowVelocity`).
+
+    References
+    ----------
+    Song, Meng, Ermon, "Denoising Diffusion Implicit Models", ICLR 2021.
+    """
+
+    evaluations = 1
+
+    def step(self, v, x, t, dt):
+        times = x.new_full((2, len(x)), t)
+        times[1] += dt
+        pair = v.path.endpoints(x, v(x, times[0]), times[0])
+        return v.path.sample(*pair, times[1])[0]
 
 
 @dataclass(frozen=True)
@@ -115,4 +150,4 @@ class Dopri5(Solver):
         return super().solve(v, x, grid[[0, -1]])
 
 
-SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4, "dopri5": Dopri5}
+SOLVERS = {"euler": Euler, "ddim": DDIM, "midpoint": Midpoint, "heun": Heun, "rk4": RK4, "dopri5": Dopri5}

@@ -13,17 +13,19 @@ from torch import nn
 
 from . import metrics
 from ._devices import batch_rows
+from ._flow_map import device_of, flow_map
+from ._flow_options import check_options
 from ._flow_state import flow_state, restored
 from ._rounds import FlowFit
 from ._validation import check_labels, check_new_samples, check_samples
 from .base import InvertibleTransport
 from .couplings import COUPLINGS, OTCoupling, PairedCoupling
 from .paths import PATHS, LinearPath, Path
-from .schedules import SCHEDULES
+from .predictions import PREDICTIONS
+from .schedules import uniform_time_grid
 from .solvers import SOLVERS, Solver
 from .velocity import VELOCITIES, ConvexPotential, PotentialVelocity
 
-_NAMED_SOLVER_STEPS = 8
 _UNKNOWN_WIDTH = 512
 
 
@@ -48,8 +50,8 @@ class RectifiedFlowTransport(InvertibleTransport):
         Who goes where: exact optimal transport on large blocks (`OTCoupling`), all with all, the classes of `y0` each
         with itself (`ClassAwareCoupling`), `PairedCoupling` for known pairs, or an object of your own (see
         `rfadapt.couplings`).
-    path : {"linear"} or Path, default="linear"
-        How a pair moves in time.
+    path : {"linear", "vp", "sub-vp", "trigonometric"} or Path, default="linear"
+        How a pair moves in time; see `rfadapt.paths`.
     velocity : {"auto", "potential", "gradient", "mlp"} or callable, default="auto"
         The field. "potential" is the exact velocity of the optimal flow, whose convex potential is fitted by the
         semi-dual of optimal transport (`PotentialVelocity`); nothing is paired and nothing regressed. "gradient"
@@ -59,6 +61,10 @@ class RectifiedFlowTransport(InvertibleTransport):
         linear path and no reflow, and "gradient" elsewhere, also with an `OTCoupling` of your own.
     base : {"affine"} or None, default="affine"
         The fixed part of a regressed field: the optimal one between Gaussians, or nothing.
+    prediction : {"v", "x1", "x0"}, default="v"
+        What a regressed field is trained to tell, and so which errors count: the velocity, where a row ends, or where
+        it began (the noise, where the source is noise); see `rfadapt.predictions`. Curved paths whose start is slow
+        ("vp", "sub-vp") need "x1" for few steps.
     scaling : {"feature", "common"} or None, default="feature"
         The geometry of the transport cost. "feature" brings each feature to unit pooled standard deviation,
         for tables with mixed units; "common" divides all by one number, where Euclidean distance already
@@ -71,15 +77,28 @@ class RectifiedFlowTransport(InvertibleTransport):
         takes the turn only if it brings held-out rows clearly closer to their target. False never turns.
     n_reflow : int, default=0
         Rounds of reflow: refit on the pairs that the flow itself makes, from both ends. Every round
-        straightens the paths and lowers the transport cost, as far as the fit is exact.
-    solver : {"auto", "euler", "midpoint", "heun", "rk4", "dopri5"} or Solver, default="auto"
+        straightens the paths and lowers the transport cost, as far as the fit is exact. The path and the prediction
+        form are kept: along a curved path, rows come to follow the path of one pair each (Rectified Diffusion).
+    n_phases : int, default=1
+        Intervals of time in each of which a reflow round makes one step exact, by pairs of its own (phased Rectified
+        Diffusion). With 1, that interval is all of [0, 1].
+    distill : bool, default=False
+        Train two students of the flow at the end of `fit`, one for each direction, that move rows in one step, at one
+        evaluation of a field. It is worth it after a reflow; without one a step has too far to go. `distillation_`
+        says what it costs, and there is a warning if a student's energy distance to the target is above that of the
+        flow by more than 10 % and two standard errors. Set it to False to follow the flow again.
+    straighten : bool, default=False
+        Train such students for the `n_steps` steps of the time grid that `schedule` gives, instead of for one.
+    solver : {"auto", "euler", "ddim", "midpoint", "heun", "rk4", "dopri5"} or Solver, default="auto"
         "auto" is the solver and the number of steps with the fewest evaluations that end within half a percent
         (root mean square, relative to the spread) of where many steps end; found at the end of `fit` and kept in
         `solver_` and `n_steps_`. Read at `transform`, as is `n_steps`; both may be changed after `fit`.
     n_steps : int, default=None
         Steps of a named solver from t = 0 to t = 1; None is 8. Not used by "dopri5", which chooses its own.
-    schedule : {"uniform"}, default="uniform"
-        Time grid of the solver.
+    schedule : {"uniform", "bellman"}, default="uniform"
+        Time grid of the solver. "bellman" is the grid whose `n_steps` steps have the smallest sum of squared errors
+        (`rfadapt.schedules.optimal_time_grid`), by costs found at the end of `fit`; the solver is then "euler", or
+        "ddim" along curved paths, also with `solver="auto"`.
     width : int or "auto", default="auto"
         Members of the soft maxima ("potential"), ridge functions ("gradient") or hidden units ("mlp"). "auto" is 256
         sqrt(n_features), but at most 2048 (256 for "potential"), at most a quarter of the rows, and at least 64.
@@ -133,13 +152,22 @@ class RectifiedFlowTransport(InvertibleTransport):
         v(x, t) in the scaled, moving frame.
     solver_, n_steps_ : str, int
         What `solver="auto"` uses.
+    step_costs_ : ndarray of shape (n_fine + 1, n_fine + 1) or None
+        With `schedule="bellman"` and a regressed field: costs of single steps (`rfadapt.schedules.step_costs`).
+    student_, inverse_student_ : callable or None
+        With `distill` or `straighten`: the fields that `transform` and `inverse_transform` follow.
+    distillation_ : dict or None
+        Of the students: `grid`, their times; `teacher_energy_distance` of the flow's images and
+        `student_energy_distance` of the student's to the target; `student_error`, the mean squared distance between
+        the two, relative to the target's variance; the same with `inverse_` before; `n_iter` and `seconds`. In scaled
+        units, over held-out rows where there are any.
     geometry_ : Geometry
         Means, scales and (`geometry_.rotation`, None if there is none) the turn of the two domains.
     history_ : list of dict
         One per round, those of calls of `partial_fit` appended: `round`, `n_iter`, `seconds`, and, over held-out
         rows where there are any, `transport_cost` (mean squared displacement, in squared units of the data) and its
-        standard error, `straightness` and `one_step_error` (both relative to the target's variance, in scaled units),
-        `energy_distance`.
+        standard error, `straightness`, `first_orderness` and `one_step_error` (all relative to the target's variance,
+        in scaled units), `energy_distance`.
     n_iter_ : int
         Optimiser steps of all rounds.
     n_features_in_ : int
@@ -150,6 +178,10 @@ class RectifiedFlowTransport(InvertibleTransport):
     Liu, Gong, Liu, "Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow", 2022.
 
     Liu, "Rectified Flow: A Marginal Preserving Approach to Optimal Transport", 2022.
+
+    Wang et al., "Rectified Diffusion: Straightness Is Not Your Need in Rectified Flow", 2024.
+
+    Nguyen, Nguyen, Nguyen, "Bellman Optimal Stepsize Straightening of Flow-Matching Models", ICLR 2024.
 
     Examples
     --------
@@ -171,12 +203,16 @@ class RectifiedFlowTransport(InvertibleTransport):
         "path": [StrOptions(set(PATHS)), Path],
         "velocity": [StrOptions({"auto", "potential", *VELOCITIES}), callable],
         "base": [StrOptions({"affine"}), None],
+        "prediction": [StrOptions(set(PREDICTIONS))],
         "scaling": [StrOptions({"feature", "common"}), None],
         "rotation": [StrOptions({"auto"}), "boolean"],
         "n_reflow": [Interval(Integral, 0, None, closed="left")],
+        "n_phases": [Interval(Integral, 1, None, closed="left")],
+        "distill": ["boolean"],
+        "straighten": ["boolean"],
         "solver": [StrOptions({"auto", *SOLVERS}), Solver],
         "n_steps": [Interval(Integral, 1, None, closed="left"), None],
-        "schedule": [StrOptions(set(SCHEDULES))],
+        "schedule": [StrOptions({"uniform", "bellman"})],
         "width": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
@@ -207,9 +243,13 @@ class RectifiedFlowTransport(InvertibleTransport):
         velocity="auto",
         *,
         base="affine",
+        prediction="v",
         scaling="feature",
         rotation="auto",
         n_reflow=0,
+        n_phases=1,
+        distill=False,
+        straighten=False,
         solver="auto",
         n_steps=None,
         schedule="uniform",
@@ -234,9 +274,13 @@ class RectifiedFlowTransport(InvertibleTransport):
         self.path = path
         self.velocity = velocity
         self.base = base
+        self.prediction = prediction
         self.scaling = scaling
         self.rotation = rotation
         self.n_reflow = n_reflow
+        self.n_phases = n_phases
+        self.distill = distill
+        self.straighten = straighten
         self.solver = solver
         self.n_steps = n_steps
         self.schedule = schedule
@@ -258,7 +302,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         self.verbose = verbose
 
     def _fit(self, X0, X1, y0, y1):
-        self._check_options()
+        check_options(self)
         self._run(FlowFit(self, X0, X1, labels=(y0, y1), continues=self.warm_start))
 
     def partial_fit(self, X0, X1, *, y0=None, y1=None):
@@ -305,7 +349,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         labels = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
         with self._kept_if_it_fails():
             self._validate_params()
-            self._check_options()
+            check_options(self)
             self._run(FlowFit(self, X0, X1, labels=labels, continues=True, earlier=self.history_))
         return self
 
@@ -316,10 +360,10 @@ class RectifiedFlowTransport(InvertibleTransport):
             fit.run()
 
     def _transform(self, x):
-        return self._flow(x, self._grid())
+        return flow_map(self).move(x)
 
     def _inverse_transform(self, x):
-        return self._flow(x, self._grid().flip(0))
+        return flow_map(self).move_back(x)
 
     def trajectory(self, X, n_times=11):
         """Positions of the rows on their way from domain 0 to domain 1.
@@ -341,8 +385,8 @@ class RectifiedFlowTransport(InvertibleTransport):
             raise ValueError(f"n_times must be an integer of at least 2 (start and end); got {n_times!r}.")
         self._validate_params()
         X = check_new_samples(self, X)
-        times = SCHEDULES["uniform"](n_times - 1)
-        trajectory = torch.cat([self._positions(x, times) for _, x in X.batches(self._batch_rows())], dim=1)
+        times, way = uniform_time_grid(n_times - 1), flow_map(self)
+        trajectory = torch.cat([way.positions(x, times) for _, x in X.batches(self._batch_rows())], dim=1)
         return trajectory if X.is_tensor else trajectory.numpy()
 
     def score(self, X0, X1):
@@ -352,78 +396,40 @@ class RectifiedFlowTransport(InvertibleTransport):
         moved = moved.cpu().numpy() if isinstance(moved, torch.Tensor) else np.asarray(moved)
         return -metrics.energy_distance(moved, X1, max_samples=4096, random_state=0)
 
-    def _grid(self):
-        self._check_options()
-        if self.solver == "auto":
-            return SCHEDULES[self.schedule](self.n_steps_)
-        return SCHEDULES[self.schedule](self.n_steps or _NAMED_SOLVER_STEPS)
+    @property
+    def n_evaluations_(self):
+        """Evaluations of the field for each row that `transform` moves, as the parameters are now (of "dopri5": None).
+
+        That of a step of a solver of your own is not known either.
+        """
+        check_is_fitted(self)
+        way = flow_map(self)
+        each = way.solver.evaluations
+        return None if each is None else each * (len(way.grid) - 1)
+
+    def _without_students(self):
+        """This transport, set to follow the flow itself."""
+        if self.straighten and self.solver == "auto" and self.schedule == "uniform":
+            self.n_steps = None  # they were those of the students
+        return self.set_params(distill=False, straighten=False)
 
     def _batch_rows(self):
         learned = self.velocity_.learned
         # A potential takes care itself of what is as wide as it is; a field of the user's own does not tell its width.
         width = 0 if isinstance(learned, PotentialVelocity) else getattr(learned, "width", _UNKNOWN_WIDTH)
-        return batch_rows(self.n_features_in_, width, self._device())
-
-    @torch.no_grad()
-    def _flow(self, x, grid):
-        z = self._enter(x, float(grid[0]))
-        return self._leave(self._solver().solve(self.velocity_, z, grid), float(grid[-1]), x)
-
-    @torch.no_grad()
-    def _positions(self, x, times):
-        """Rows at `times`, on the way that `transform` goes: whole steps of its grid, then a part of one."""
-        solver, grid, z = self._solver(), self._grid(), self._enter(x, 0.0)
-        done, positions = 0, []
-        for time in times:
-            while done + 1 < len(grid) and grid[done + 1] <= time:
-                z = solver.solve(self.velocity_, z, grid[done : done + 2])
-                done += 1
-            here = z if grid[done] == time else solver.solve(self.velocity_, z, torch.stack([grid[done], time]))
-            positions.append(self._leave(here, float(time), x))
-        return torch.stack(positions)
-
-    def _enter(self, x, t):
-        return self.geometry_.frame(t, self._path()).enter(x, self._device())
-
-    def _device(self):
-        return next(self.velocity_.buffers(), next(self.velocity_.parameters(), torch.empty(0))).device
-
-    def _leave(self, z, t, like):
-        return self.geometry_.frame(t, self._path()).leave(z, like)
+        return batch_rows(self.n_features_in_, width, device_of(self.velocity_))
 
     def _path(self):
         return PATHS[self.path]() if isinstance(self.path, str) else self.path
-
-    def _solver(self):
-        if self.solver == "auto":
-            return SOLVERS[self.solver_]()
-        return SOLVERS[self.solver]() if isinstance(self.solver, str) else self.solver
 
     def _coupling(self):
         if self.coupling == "ot":
             return OTCoupling(n_jobs=self.n_jobs)
         return COUPLINGS[self.coupling]() if isinstance(self.coupling, str) else self.coupling
 
-    def _check_options(self):
-        """Refuse what no single parameter shows to be wrong."""
-        if self.velocity == "potential" and not self._asks_for_optimal_flow():
-            raise ValueError(
-                'velocity="potential" is the optimal flow itself, which goes with coupling="ot", path="linear" and '
-                f"n_reflow=0; got coupling={self.coupling!r}, path={self.path!r}, n_reflow={self.n_reflow}. Take "
-                'velocity="gradient" to regress a field on the pairs.'
-            )
-        if isinstance(self.coupling, type):
-            raise ValueError(f"coupling must be an instance; got the class {self.coupling.__name__}. Add parentheses.")
-        for callback in self.callbacks or ():
-            if not callable(callback):
-                raise ValueError(f"callbacks must hold callables f(state); got {callback!r}.")
-        if self.solver == "auto" and self.n_steps is not None:
-            raise ValueError(
-                f'n_steps={self.n_steps} needs a named solver, for example solver="rk4"; "auto" finds its own.'
-            )
-
     def _asks_for_optimal_flow(self):
-        return self.coupling == "ot" and isinstance(self._path(), LinearPath) and self.n_reflow == 0
+        pairs_are_free = self.coupling == "ot" and self.n_reflow == 0
+        return pairs_are_free and isinstance(self._path(), LinearPath) and self.prediction == "v"
 
     def _is_potential(self):
         return self.velocity in ("auto", "potential") and self._asks_for_optimal_flow()
@@ -475,6 +481,6 @@ class RectifiedFlowTransport(InvertibleTransport):
         return flow_state(self)
 
     def _set_state(self, tensors, values):
-        of_the_field = {name: values.pop(name) for name in ("learned", "width", "base")}
+        prediction, fields = values.pop("prediction"), values.pop("fields")
         super()._set_state({}, values)
-        self.geometry_, self.velocity_ = restored(self, tensors, of_the_field)
+        vars(self).update(restored(self, tensors, prediction, fields))

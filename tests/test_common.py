@@ -23,6 +23,12 @@ from rfadapt.baselines import BASELINES
 TRANSPORTS = {
     "flow": lambda: quick_flow(max_iter=20, batch_size=32),
     "flow-mlp": lambda: quick_flow(max_iter=20, batch_size=32, velocity="mlp", base=None, coupling="independent"),
+    "flow-distilled": lambda: quick_flow(
+        max_iter=20, batch_size=32, velocity="gradient", path="vp", prediction="x1", distill=True
+    ),
+    "flow-bellman": lambda: quick_flow(
+        max_iter=20, batch_size=32, coupling="independent", schedule="bellman", n_steps=2, straighten=True
+    ),
     **BASELINES,
 }
 

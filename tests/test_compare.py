@@ -25,6 +25,7 @@ COLUMNS = [
     "transport_cost",
     "round_trip_error",
     "straightness",
+    "first_orderness",
     "one_step_error",
     "accuracy",
     "fit_seconds",
@@ -266,11 +267,11 @@ def test_peak_memory_sees_what_is_let_go(shifted):
     assert peak["Shift"] < 20 and peak["Shift (2)"] < 20
 
 
-def test_flow_has_straightness_and_one_step_error(shifted):
+def test_flow_has_straightness_first_orderness_and_one_step_error(shifted):
     X0, X1, _, _ = shifted
     flow = RectifiedFlowTransport(max_iter=20, width=16, batch_size=64, device="cpu")
     table = compare_transports({"flow": flow, "shift": Shift(3.0)}, X0, X1, random_state=0)
-    columns = ["straightness", "one_step_error"]
+    columns = ["straightness", "first_orderness", "one_step_error"]
     assert table.loc["shift", columns].isna().all()
     # Between samples that differ by little more than a shift, the way is nearly straight.
     assert (table.loc["flow", columns] >= 0).all() and (table.loc["flow", columns] < 0.1).all()

@@ -18,8 +18,11 @@ LAYERS = [
     {"_version", "_samples", "callbacks", "projection", "masked_labels"},
     {"target_labels"},
     {"_validation", "_persistence", "_optimisation", "_objectives", "_resources", "_devices", "_progress", "rotation"}
-    | {"couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
+    | {"_timed_pairs", "predictions", "couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
     {"base", "geometry", "tables", "_training"},
+    {"_flow_options", "_flow_record"},
+    {"_flow_map"},
+    {"_distillation"},
     {"_rounds", "_flow_state", "baselines"},
     {"transport"},
     {"adaptation", "images", "compare", "plotting"},

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from rfadapt import BaseTransport, OTCoupling, PairedCoupling, RectifiedFlowTransport, _persistence
 from rfadapt.baselines import AffineTransport, IdentityTransport
-from rfadapt.paths import LinearPath
+from rfadapt.paths import LinearPath, VariancePreservingPath
 from rfadapt.solvers import Dopri5
 
 ROWS = np.random.default_rng(0).normal(size=(20, 2)) * 2
@@ -92,12 +92,16 @@ def test_round_trip(fitted, path, reader):
         {"coupling": OTCoupling(block_size=64, n_jobs=1)},
         {"path": LinearPath(), "coupling": "independent"},
         {"n_reflow": 1},
+        {"path": "sub-vp", "prediction": "x0", "n_reflow": 1, "n_phases": 2},
+        {"path": VariancePreservingPath(beta_max=10.0), "prediction": "x1", "distill": True},
+        {"velocity": "mlp", "schedule": "bellman", "straighten": True, "n_steps": np.int64(2)},
+        {"distill": True},
         {"learning_rate": np.float64(0.01), "width": np.int64(16), "velocity": "gradient"},
         {"callbacks": [print], "device": torch.device("cpu")},
     ],
     ids=str,
 )
-@pytest.mark.filterwarnings("ignore:Reflow round")
+@pytest.mark.filterwarnings("ignore:Reflow round", "ignore:The .*student")
 def test_round_trip_of_every_kind_of_parameter(clouds, path, params, capsys):
     flow = quick_flow(**{"max_iter": 20, **params}).fit(*clouds)
     flow.save(path)

@@ -23,7 +23,7 @@ from rfadapt import (
     DomainAdapter,
     RectifiedFlowTransport,
 )
-from rfadapt.plotting import EvidenceDisplay, HistoryDisplay, TrajectoryDisplay, TransportDisplay
+from rfadapt.plotting import EvidenceDisplay, FewStepDisplay, HistoryDisplay, TrajectoryDisplay, TransportDisplay
 
 
 class Shift(BaseTransport):
@@ -236,3 +236,28 @@ def test_displays_draw_on_the_axes_given_and_open_no_other_figure(flow, samples,
     assert not plt.get_fignums()
     with pytest.raises(ValueError, match="ax must hold 2 matplotlib Axes; got 1"):
         HistoryDisplay.from_estimator(flow, ax=axes[0])
+
+
+def test_few_steps_are_compared_with_many(flow):
+    X = np.random.default_rng(1).normal(size=(50, 3))
+    distilled = RectifiedFlowTransport(
+        "independent", schedule="bellman", distill=True, max_iter=30, width=16, validation_fraction=0.0, random_state=0
+    ).fit(X, X**3)
+    display = FewStepDisplay.from_estimator({"a": flow, "b": distilled}, X, n_evaluations=[4, 1])
+    assert list(display.errors) == ["a, uniform", "b, uniform", "b, bellman", "b, distilled"]
+    lengths = [list(line) for line in display.errors.values()]
+    assert lengths == [[1, 4], [1, 4], [1, 4], [1]]
+    assert display.errors["b, uniform"][4] < display.errors["b, uniform"][1]
+    assert display.errors["b, uniform"][1] == display.errors["b, bellman"][1]
+    drawn = {line.get_label(): list(line.get_xdata()) for line in display.ax_.lines}
+    assert drawn == dict(zip(display.errors, lengths))
+
+
+def test_few_steps_are_compared_with_a_known_answer(flow):
+    X = np.random.default_rng(1).normal(size=(50, 3))
+    exact = FewStepDisplay.from_estimator(flow, X, X_moved=flow.transform(X) + 1, n_evaluations=[1])
+    assert exact.errors["uniform"][1] > 10
+    with pytest.raises(ValueError, match="n_evaluations must hold numbers of at least 1"):
+        FewStepDisplay.from_estimator(flow, X, n_evaluations=[0])
+    with pytest.raises(NotFittedError):
+        FewStepDisplay.from_estimator(RectifiedFlowTransport(), X)

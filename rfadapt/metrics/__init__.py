@@ -5,11 +5,12 @@ All of it is computed in float64 on the CPU, and takes arrays, data frames, spar
 
 from .classifier import domain_auc
 from .discrepancy import energy_distance, maximum_mean_discrepancy, sliced_wasserstein
-from .displacement import l2_uvp, round_trip_error, straightness, transport_cost
+from .displacement import first_orderness, l2_uvp, round_trip_error, straightness, transport_cost
 
 __all__ = [
     "domain_auc",
     "energy_distance",
+    "first_orderness",
     "l2_uvp",
     "maximum_mean_discrepancy",
     "round_trip_error",

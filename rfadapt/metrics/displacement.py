@@ -70,24 +70,68 @@ def straightness(trajectory, times=None):
     >>> straightness([[[0.0]], [[1.0]], [[2.0]]]), straightness([[[0.0]], [[2.0]], [[2.0]]])
     (0.0, 4.0)
     """
-    Z = _array(trajectory)
-    if Z.ndim != 3 or len(Z) < 2 or Z.size == 0:
-        raise ValueError(
-            f"trajectory must have shape (n_times, n_samples, n_features), n_times at least 2; got {Z.shape}."
-        )
-    times = np.linspace(0, 1, len(Z)) if times is None else _array(times).astype(np.float64)
-    if times.shape != (len(Z),):
-        raise ValueError(f"times must have shape ({len(Z)},), like trajectory; got {times.shape}.")
-    steps = np.diff(times) / (times[-1] - times[0]) if times[-1] != times[0] else np.zeros(len(times) - 1)
-    if not (steps > 0).all():
-        raise ValueError("times must be strictly increasing or strictly decreasing, without repeats or NaN.")
+    Z, times = _trajectory(trajectory, times)
     chord = np.subtract(Z[-1], Z[0], dtype=np.float64)
     S = 0.0
-    for k, step in enumerate(steps):
+    for k, step in enumerate(np.diff(times) / (times[-1] - times[0])):
         S += step * _mean_square(np.subtract(Z[k + 1], Z[k], dtype=np.float64) / step - chord)
-    if not np.isfinite(S):
-        raise ValueError("trajectory contains NaN or infinity: the solver diverged; use more steps.")
-    return float(S)
+    return _finite(S)
+
+
+def first_orderness(trajectory, path, times=None):
+    r"""How much the end that trajectories head for changes on the way; 0 for a first-order flow.
+
+    .. math:: F = \int_0^1 E\left\|\hat x_1(t) - Z_1\right\|^2 dt
+
+    At each time a trajectory follows the path of one pair, and :math:`\hat x_1(t)` is where that pair ends. Where it is
+    Z_1 all the way, a single step along the path is exact, whether or not the path is straight. The pair is that of
+    the path through two consecutive positions, so that F is exact for trajectories that a first-order solver made.
+
+    Parameters
+    ----------
+    trajectory : array-like or Tensor of shape (n_times, n_samples, n_features)
+        Where each row is at each time, as `RectifiedFlowTransport.trajectory` returns it.
+    path : Path
+        The path of the flow, from `rfadapt.paths`.
+    times : array-like or Tensor of shape (n_times,), optional
+        Strictly increasing times from 0 to 1; evenly spaced by default.
+
+    Returns
+    -------
+    F : float
+        In squared units of the features, as the transport cost.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a value is not finite or the times do not increase from 0 to 1.
+
+    References
+    ----------
+    Wang et al., "Rectified Diffusion: Straightness Is Not Your Need in Rectified Flow", 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rfadapt.metrics import first_orderness, straightness
+    >>> from rfadapt.paths import LinearPath, TrigonometricPath
+    >>> quarter = np.pi / 2 * np.linspace(0, 1, 9)
+    >>> circle = np.stack([np.cos(quarter), np.sin(quarter)], axis=-1)[:, None]     # from (1, 0) to (0, 1)
+    >>> [round(first_orderness(circle, path), 3) for path in (TrigonometricPath(), LinearPath())]
+    [0.0, 0.269]
+    >>> round(straightness(circle), 3)
+    0.459
+    """
+    Z, times = _trajectory(trajectory, times)
+    if abs(times[0]) > 1e-9 or abs(times[-1] - 1) > 1e-9:
+        raise ValueError(f"times must increase from 0 to 1; got {times[0]:g} to {times[-1]:g}.")
+    F = 0.0
+    for k, step in enumerate(np.diff(times)):
+        ends = (torch.from_numpy(Z[j].astype(np.float64)) for j in (k, k + 1))
+        at = (torch.full((Z.shape[1],), times[j], dtype=torch.float64) for j in (k, k + 1))
+        _, x1 = path.endpoints_between(*ends, *at)
+        F += step * _mean_square(x1.numpy() - Z[-1])
+    return _finite(F)
 
 
 def round_trip_error(X, X_back):
@@ -156,6 +200,28 @@ def l2_uvp(T_hat, T_true, variance=None):
 
 def _array(values) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _trajectory(trajectory, times):
+    """The positions, and strictly monotone times for them."""
+    Z = _array(trajectory)
+    if Z.ndim != 3 or len(Z) < 2 or Z.size == 0:
+        raise ValueError(
+            f"trajectory must have shape (n_times, n_samples, n_features), n_times at least 2; got {Z.shape}."
+        )
+    times = np.linspace(0, 1, len(Z)) if times is None else _array(times).astype(np.float64)
+    if times.shape != (len(Z),):
+        raise ValueError(f"times must have shape ({len(Z)},), like trajectory; got {times.shape}.")
+    steps = np.diff(times)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError("times must be strictly increasing or strictly decreasing, without repeats or NaN.")
+    return Z, times
+
+
+def _finite(value) -> float:
+    if not np.isfinite(value):
+        raise ValueError("trajectory contains NaN or infinity: the solver diverged; use more steps.")
+    return float(value)
 
 
 def _mean_square(displacement) -> float:

@@ -4,8 +4,9 @@ matplotlib is imported when something is drawn, not before.
 """
 
 from .evidence import EvidenceDisplay
+from .few_steps import FewStepDisplay
 from .history import HistoryDisplay
 from .trajectory import TrajectoryDisplay
 from .transport import TransportDisplay
 
-__all__ = ["EvidenceDisplay", "HistoryDisplay", "TrajectoryDisplay", "TransportDisplay"]
+__all__ = ["EvidenceDisplay", "FewStepDisplay", "HistoryDisplay", "TrajectoryDisplay", "TransportDisplay"]

@@ -14,13 +14,19 @@ class FlowVelocity(nn.Module):
     base : nn.Module or None
         Fixed field v(x, t).
     learned : nn.Module or None
-        Trained field v(x, t).
+        Trained field f(x, t).
+    path : Path
+        The path that the velocity belongs to.
+    prediction : Prediction
+        What the learned field's output means: it enters the velocity times `prediction.scale(t, path)`.
     """
 
-    def __init__(self, base, learned):
+    def __init__(self, base, learned, path, prediction):
         super().__init__()
-        self.base, self.learned = base, learned
+        self.base, self.learned, self.path, self.prediction = base, learned, path, prediction
 
     def forward(self, x, t):
-        parts = [field(x, t) for field in (self.base, self.learned) if field is not None]
-        return sum(parts) if parts else torch.zeros_like(x)
+        v = torch.zeros_like(x) if self.base is None else self.base(x, t)
+        if self.learned is None:
+            return v
+        return v + self.prediction.scale(t, self.path).unsqueeze(1) * self.learned(x, t)

@@ -7,6 +7,9 @@ import math
 import torch
 from torch import nn
 
+# Further ridge functions of a field at one time are steeper than those it began with: they are to learn its edges.
+_SHARPER = 3.0
+
 
 class GradientVelocity(nn.Module):
     """The gradient in x of a sum of ridge functions whose heights and offsets move with time,
@@ -40,12 +43,12 @@ class GradientVelocity(nn.Module):
     torch.Size([5, 3])
     """
 
-    #: Adam step size that suits this parametrisation.
-    learning_rate = 5e-3
-
     def __init__(self, n_features, width, *, degree=3, generator=None):
         super().__init__()
         self.width, self.degree = width, degree
+        #: Adam step size that suits this parametrisation. At any one time all polynomials move together, so that a
+        #: field without them needs longer steps.
+        self.learning_rate = 5e-3 * (4 if degree == 0 else 1)
 
         def draw(*shape):
             return torch.randn(*shape, generator=generator)
@@ -58,7 +61,33 @@ class GradientVelocity(nn.Module):
         self.linear = nn.Parameter(torch.zeros(degree + 1, n_features, n_features))
         self.constant = nn.Parameter(torch.zeros(degree + 1, n_features))
 
+    @torch.no_grad()
+    def at(self, time, width, generator=None):
+        """This field at one time, as a field of degree 0, which is cheaper, with further ridge functions of height 0.
+
+        Parameters
+        ----------
+        time : float
+        width : int
+            Number of ridge functions, at least as many as here.
+        generator : torch.Generator, optional
+            Source of the directions and offsets of the further ones.
+        """
+        still = GradientVelocity(self.weight.shape[1], width, degree=0, generator=generator).to(self.weight.device)
+        times = _legendre(self.weight.new_tensor([time]), self.degree)
+        still.weight *= _SHARPER
+        still.weight[: self.width] = self.weight
+        still.offset[:, : self.width] = times @ self.offset
+        still.height[:, : self.width] = times @ self.height
+        still.linear[0] = torch.einsum("k,kij->ij", times[0], self.linear)
+        still.constant[:] = times @ self.constant
+        return still
+
     def forward(self, x, t):
+        if self.degree == 0:
+            ridges = torch.tanh(torch.addmm(self.offset[0], x, self.weight.T))
+            v = torch.addmm(self.constant[0], ridges, self.height[0].unsqueeze(1) * self.weight)
+            return v + x @ (self.linear[0] + self.linear[0].T)
         times = _legendre(t, self.degree)
         ridges = torch.tanh(x @ self.weight.T + times @ self.offset)
         v = (times @ self.height * ridges) @ self.weight + times @ self.constant

@@ -1,0 +1,126 @@
+"""Students of a flow: fields that cross each interval of a grid in one step, there and back.
+
+With a single interval this is distillation into one step, with more of them straightening to a grid.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+
+import torch
+
+from ._flow_map import few_step_grid
+from ._flow_record import energy_terms, fine_solver, first_order_solver, solve_finely
+from .solvers import SOLVERS
+from .velocity import AffineVelocity, FlowVelocity, GradientVelocity, PotentialVelocity
+
+# Rows of each domain that students are measured on.
+_MEASURED_ROWS = 2048
+# A student's energy distance may be above its teacher's by this share, and by so many standard errors of the
+# difference, before that is worth a warning.
+_BOUND, _STANDARD_ERRORS = 0.1, 2.0
+# A field at one time needs no polynomials of the time: a student has so many times as many ridge functions as its
+# teacher, up to a largest width, and is still no slower.
+_WIDER, _LARGEST_WIDTH = 2, 2048
+# Rows that are moved at once.
+_ROWS_AT_ONCE = 4096
+
+
+@torch.no_grad()
+def own_states(velocity, x0, x1, grid):
+    """Where a flow has rows at the times of a grid: forwards from `x0`, backwards from `x1`, one after the other.
+
+    Returns a Tensor of shape (n_times, n0 + n1, n_features).
+    """
+    solver, fine = fine_solver(velocity)
+    n_between = -(-(len(fine) - 1) // (len(grid) - 1))
+    between = torch.linspace(0, 1, n_between + 1, dtype=grid.dtype)[:-1]
+    fine = torch.cat([(grid[:-1, None] + grid.diff()[:, None] * between).flatten(), grid[-1:]])
+    halves = []
+    for x, times in ((x0, fine), (x1, fine.flip(0))):
+        parts = [list(solver.states(velocity, part, times))[::n_between] for part in x.split(_ROWS_AT_ONCE)]
+        parts = [torch.stack(part) for part in parts]
+        halves.append(torch.cat(parts, dim=1))
+    return torch.cat([halves[0], halves[1].flip(0)], dim=1)
+
+
+def publish_students(fit):
+    """Train the students of the flow that `fit` has trained, and give them to its transport, with a report."""
+    transport, start = fit.transport, time.perf_counter()
+    grid = few_step_grid(transport)
+    solver, n_reflow = SOLVERS[first_order_solver(fit.path)](), transport.n_reflow
+    teacher = fit.velocity
+    transport.student_, n_iter = _student(fit, grid, solver, n_reflow + 1, backwards=False)
+    transport.inverse_student_, n_back = _student(fit, grid, solver, n_reflow + 2, backwards=True)
+    x0, x1 = fit.measured_rows(_MEASURED_ROWS)
+    transport.distillation_ = {
+        "grid": grid.tolist(),
+        **_report(teacher, transport.student_, solver, grid, x0, x1, ""),
+        **_report(teacher, transport.inverse_student_, solver, grid.flip(0), x1, x0, "inverse_"),
+        "n_iter": n_iter + n_back,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _student(fit, grid, solver, number, *, backwards):
+    teacher = fit.velocity
+    is_potential = isinstance(teacher.learned, PotentialVelocity)
+    if teacher.learned is None or (is_potential and not backwards):
+        return teacher, 0  # crosses every interval in one step as it is
+    pairs, held = fit.matched_pairs(grid, at_starts=True, backwards=backwards)
+    start = _fresh_field(fit) if is_potential else _beginner(teacher, float(grid[-1 if backwards else 0]), grid, fit)
+    student, n_iter, _ = fit.regress(
+        start, pairs, held, number,
+        bound_energy=False,
+        weighted=False,
+        move=lambda velocity, x: solver.solve(velocity, x, grid.flip(0) if backwards else grid),
+        backwards=backwards,
+    )  # fmt: skip
+    return student.requires_grad_(False), n_iter
+
+
+def _beginner(teacher, time, grid, fit):
+    """The teacher's field; for a single time, where it can be, with more ridge functions at the same cost."""
+    learned = teacher.learned
+    if len(grid) > 2 or not isinstance(learned, GradientVelocity):
+        return copy.deepcopy(teacher)
+    width = max(learned.width, min(_WIDER * learned.width, _LARGEST_WIDTH))
+    return FlowVelocity(teacher.base, learned.at(time, width, fit.generator), fit.path, fit.prediction)
+
+
+def _fresh_field(fit):
+    """A field to learn the inverse of a potential's gradient, which is a gradient too."""
+    n_rows, n_features = min(len(fit.train0), len(fit.train1)), len(fit.geometry.scale)
+    width = fit.transport._resolved_width(n_features, n_rows, _LARGEST_WIDTH)
+    learned = GradientVelocity(n_features, width, degree=0, generator=fit.generator).to(fit.device)
+    base = None if fit.covariances is None else AffineVelocity(*fit.covariances, fit.path).to(fit.device)
+    return FlowVelocity(base, learned, fit.path, fit.prediction)
+
+
+@torch.no_grad()
+def _report(teacher, student, solver, grid, x, target, prefix):
+    """How far the student is from the teacher, and both from the target, in energy distance."""
+    backwards = bool(grid[0] > grid[-1])
+    exact = torch.cat([solve_finely(teacher, part, backwards) for part in x.split(_ROWS_AT_ONCE)])
+    moved = solver.solve(student, x, grid)
+    terms = [energy_terms(rows, target) for rows in (exact, moved)]
+    energies = [sum(term.mean().item() for term in sample) for sample in terms]
+    rises = [after - before for before, after in zip(*terms)]
+    error = math.sqrt(sum(rise.var(correction=0).item() / len(rise) for rise in rises))
+    if energies[1] > (1 + _BOUND) * energies[0] + _STANDARD_ERRORS * error:
+        warnings.warn(
+            f"The {prefix.replace('_', ' ')}student's energy distance is {energies[1]:.3g}, its teacher's "
+            f"{energies[0]:.3g}: above it by over {_BOUND:.0%} and {_STANDARD_ERRORS:g} standard errors. Straighten "
+            "the flow first (n_reflow=1), raise max_iter or width, or take more steps (straighten=True).",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    unit = target.square().sum(1).mean().clamp_min(1e-30)
+    return {
+        f"{prefix}teacher_energy_distance": energies[0],
+        f"{prefix}student_energy_distance": energies[1],
+        f"{prefix}student_error": ((moved - exact).square().sum(1).mean() / unit).item(),
+    }
