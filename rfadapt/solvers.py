@@ -55,7 +55,8 @@ class FixedStepSolver(Solver):
 
 
 def _at(v, x, t):
-    return v(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device))
+    # Expanded, so that a field can see that all rows have one time.
+    return v(x, torch.tensor(t, dtype=x.dtype, device=x.device).expand(len(x)))
 
 
 @dataclass(frozen=True)

@@ -183,3 +183,15 @@ def test_a_gradient_field_at_one_time_is_itself_there(time, perturbed):
     x = torch.randn(7, 3)
     assert still.width == 48 and still.degree == 0
     torch.testing.assert_close(still(x, torch.rand(7)), field(x, torch.full((7,), time)), atol=1e-5, rtol=1e-4)
+
+
+def test_a_gradient_field_at_one_time_is_what_it_is_at_many():
+    generator = torch.Generator().manual_seed(0)
+    field = GradientVelocity(3, width=16, generator=generator)
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    x = torch.randn(50, 3, generator=generator)
+    for time in (0.0, 0.3, 1.0):
+        shared = field(x, torch.tensor(time).expand(50))
+        assert torch.allclose(shared, field(x, torch.full((50,), time)), atol=1e-5)
