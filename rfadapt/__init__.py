@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         adaptation,
         couplings,
         datasets,
+        images,
         metrics,
         model_selection,
         paths,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .callbacks import Checkpoint
     from .compare import compare_transports
     from .couplings import IndependentCoupling, OTCoupling, PairedCoupling
+    from .images import ImageTranslator
     from .transport import RectifiedFlowTransport
 
 _HOMES = {
@@ -55,6 +57,7 @@ _HOMES = {
     "UnbalancedSinkhornTransport": "baselines",
     "Checkpoint": "callbacks",
     "compare_transports": "compare",
+    "ImageTranslator": "images",
     "IndependentCoupling": "couplings",
     "OTCoupling": "couplings",
     "PairedCoupling": "couplings",
@@ -64,6 +67,7 @@ _MODULES = [
     "adaptation",
     "couplings",
     "datasets",
+    "images",
     "metrics",
     "model_selection",
     "paths",
@@ -85,6 +89,7 @@ __all__ = [
     "DomainAdapter",
     "EMDTransport",
     "IdentityTransport",
+    "ImageTranslator",
     "IndependentCoupling",
     "InvertibleTransport",
     "KernelMappingTransport",
@@ -98,6 +103,7 @@ __all__ = [
     "compare_transports",
     "couplings",
     "datasets",
+    "images",
     "metrics",
     "model_selection",
     "paths",
