@@ -1,6 +1,6 @@
 """Translation of digits without pairs: content kept, distance to the target, one step, guidance, losses.
 
-    python benchmarks/images.py mnist-m          # 6000 + 6000 images, every line in one fit each; results in images_results.md
+    python benchmarks/images.py mnist-m --options '{"n_reflow": 1, "distill": true}'
 
 No label takes part in any fit. Labels train the judge on the target, and count what it reads.
 """
@@ -48,7 +48,7 @@ class Judge(nn.Module):
         return features_of(images, self).argmax(1)
 
 
-def train_judge(images, labels, *, n_steps=1200, seed=0):
+def train_judge(images, labels, *, n_steps=600, seed=0):
     """The judge, trained on images moved by up to two pixels."""
     torch.manual_seed(seed)
     judge, n = Judge(images.shape[-1]), len(images)
@@ -75,7 +75,7 @@ def mnist(part, rows):
 
 
 def mnist_m():
-    """Source images 6000 to 11999 of MNIST, target: MNIST-M, which is made of images 0 to 5999; test: MNIST's test set."""
+    """Source: images 6000 to 11999 of MNIST; target: MNIST-M, made of images 0 to 5999; test: MNIST's test set."""
     file = np.load(DATA / "mnist_m.npz")
     return mnist("train", slice(6000, 12000)), (file["X"], file["y"].astype(int)), mnist("test", slice(N_TEST))
 
@@ -100,23 +100,26 @@ def usps():
 
 
 def report(translated, labels, judge, target):
-    """Content kept and distances to the target, in the features of the judge (64, before its last layer)."""
-    seen, wanted = (features_of(images, judge.features) for images in (translated, target[: len(translated)]))
+    """Content kept, and distances to the target: in 64 features of the judge, and in 8 x 8 pixels."""
+    pair = translated, target[: len(translated)]
+    seen, wanted = (features_of(images, judge.features) for images in pair)
+    small, small_wanted = (features_of(images, lambda x: F.adaptive_avg_pool2d(x, 8)) for images in pair)
     return {
         "content kept": round(100 * content_kept(translated, labels, judge.predict), 1),
-        "frechet": round(frechet_distance(seen, wanted), 2),
+        "frechet": round(frechet_distance(seen, wanted), 3),
         "kernel": round(kernel_distance(seen, wanted), 4),
+        "frechet of pixels": round(frechet_distance(small, small_wanted), 2),
     }
 
 
 def grid(rows, path):
     """Rows of images, one above the other, as one PNG."""
-    from torchvision.io import write_png
+    from torchvision.transforms.v2.functional import to_pil_image
     from torchvision.utils import make_grid
 
     n = len(rows[0])
     tiles = torch.from_numpy(np.concatenate([np.broadcast_to(r, (*r.shape[:3], 3)) for r in rows])).movedim(-1, 1)
-    write_png(make_grid(tiles, nrow=n, padding=1), str(path))
+    to_pil_image(make_grid(tiles, nrow=n, padding=1)).save(path)
 
 
 class Log:

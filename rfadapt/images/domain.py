@@ -12,7 +12,7 @@ from .reading import Images
 
 @dataclass
 class Domain:
-    """Images, their labels (Tensor of int, or None) and their conditions (Tensor of shape (n, n_conditions), or None)."""
+    """Images, and labels (Tensor of int) and conditions (Tensor of shape (n, n_conditions)) where there are any."""
 
     images: Images
     labels: torch.Tensor | None = None

@@ -31,7 +31,7 @@ _N_PAIRINGS = 4
 # Images that a reflow or a student is trained on, at most: their translations are held in memory.
 _REFLOW_IMAGES = 4096
 # Share of the flow's steps that a later round takes, which starts from the flow.
-_LATER_SHARE = 0.5
+_LATER_SHARE = 0.25
 # Share of the student's steps after which the feature distance joins the squared one.
 _L2_SHARE = 0.5
 
@@ -290,7 +290,8 @@ class ImageFit:
 
     def _restore(self, saved):
         self.history = saved.values["history"]
-        self.flow = ImageFlow.restored(self.translator, self.shape, saved.flow, saved.values["n_conditions"], self.device)
+        n_conditions = saved.values["n_conditions"]
+        self.flow = ImageFlow.restored(self.translator, self.shape, saved.flow, n_conditions, self.device)
 
 
 class _Saved:

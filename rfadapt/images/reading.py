@@ -88,18 +88,14 @@ class Images:
         if self.kind == "array":
             return self._many(torch.tensor([i]))[0]
         if self.kind == "files":
-            from torchvision.io import ImageReadMode, decode_image
-
-            image = decode_image(str(self.items[i]), mode=ImageReadMode.UNCHANGED)
+            image = _decoded(self.items[i])
         else:
             from torchvision.transforms.v2 import functional
 
             image = self.items[i]
             image = image[0] if isinstance(image, tuple) else image
             image = image if isinstance(image, torch.Tensor) else functional.pil_to_tensor(image)
-        if image.dtype == torch.uint16:
-            image = image.to(torch.int32) // 257
-        elif image.is_floating_point():
+        if image.is_floating_point():
             image = image * 255
         image = image.clamp(0, 255).to(torch.uint8)
         return image[:3] if len(image) >= 3 else image[:1]  # without transparency
@@ -112,7 +108,9 @@ class Images:
                 image = self._decode(i)
             except (RuntimeError, OSError, ValueError) as error:
                 if self.on_bad_image == "raise":
-                    raise ValueError(f"{self.name}: {self._called(i)} is not a readable image: {error}. {_ADVICE}") from error
+                    raise ValueError(
+                        f"{self.name}: {self._called(i)} is not a readable image: {error}. {_ADVICE}"
+                    ) from error
                 bad.append(self._called(i))
                 continue
             size = size or tuple(image.shape[1:])
@@ -135,6 +133,17 @@ class Images:
 
     def _called(self, i):
         return str(self.items[i]) if self.kind == "files" else f"item {i}"
+
+
+def _decoded(path):
+    """One file. (Pillow decodes it: the decoders of torchvision.io are deprecated.)"""
+    from PIL import Image
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    with Image.open(path) as image:
+        if image.mode == "I;16":  # 16 bits of gray
+            return torch.from_numpy(np.asarray(image) // 257)[None].to(torch.uint8)
+        return pil_to_tensor(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
 
 
 def _list(names):

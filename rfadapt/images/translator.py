@@ -83,13 +83,14 @@ class ImageTranslator(BaseEstimator):
         Share of the training pairs whose condition is left out, which guidance needs.
     solver : {"euler", "midpoint", "heun", "rk4", "dopri5"} or Solver, default="midpoint"
         How the flow is followed. Read at `transform`, as is `n_steps`.
-    n_steps : int, default=8
+    n_steps : int, default=4
         Steps of the solver.
     width : int or "auto", default="auto"
         Channels of the U-Net at its highest resolution. "auto" is 48 on a CPU, where squares of 2 x 2 pixels are one
         place of images of 32 pixels and more (4 x 4 from 128 on), and 128 on a GPU.
     max_iter : int or "auto", default="auto"
-        Optimiser steps of the flow; a reflow and the student take half as many. "auto" is 3000 on a CPU, 20000 on a GPU.
+        Optimiser steps of the flow; a reflow and the student take a quarter of them. "auto" is 3000 on a CPU and 20000 on
+        a GPU.
     max_time : float or None, default=None
         Seconds of each of these rounds at most (of the content's encoder: a third). The step size then falls in time.
     batch_size : int, default=64
@@ -200,7 +201,7 @@ class ImageTranslator(BaseEstimator):
         guidance_scale=1.0,
         condition_dropout=0.1,
         solver="midpoint",
-        n_steps=8,
+        n_steps=4,
         width="auto",
         max_iter="auto",
         max_time=None,

@@ -64,8 +64,8 @@ class FolderWriter:
         self.result = [self.folder / name for name in names]
 
     def write(self, index, batch):
-        from torchvision.io import encode_png
+        from torchvision.transforms.v2.functional import to_pil_image
 
         for i, image in zip(index.tolist(), batch):
             with atomic_path(self.result[i]) as temporary:
-                Path(temporary).write_bytes(encode_png(image.contiguous()).numpy().tobytes())
+                to_pil_image(image).save(temporary, format="PNG")
