@@ -87,7 +87,7 @@ def _parser():
     translate.add_argument("target", metavar="TARGET", help="another; nothing in it need belong to SOURCE")
     _add_output(translate, None, "folder for the translated images of SOURCE")
     translate.add_argument("--model", metavar="FILE", help="file of the translator: written, or, with --load, read")
-    translate.add_argument("--load", action="store_true", help="do not fit: take the translator in --model")
+    translate.add_argument("--load", action="store_true", help="take the one in --model")
     translate.add_argument("--inverse", action="store_true", help="translate the images of TARGET back")
     translate.add_argument("--image-size", type=int, metavar="PIXELS", help="sides of images (default: those of TARGET)")
     translate.add_argument("--max-time", type=float, metavar="SECONDS", help="of each round of training at most")

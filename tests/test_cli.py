@@ -247,29 +247,26 @@ def test_demo(tmp_path, monkeypatch, capsys):
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
     """Two folders of small pictures."""
-    torch = pytest.importorskip("torch")
-    from torchvision.io import write_png
+    from PIL import Image
 
     rng = np.random.default_rng(0)
     for name, low in (("dark", 0), ("light", 150)):
         (tmp_path / name).mkdir()
         for i in range(12):
-            image = torch.from_numpy(rng.integers(low, low + 100, size=(3, 8, 8), dtype=np.uint8))
-            write_png(image, str(tmp_path / name / f"{i}.png"))
+            image = rng.integers(low, low + 100, size=(8, 8, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_translate_images_does_what_the_library_does(pictures, capsys):
-    from torchvision.io import decode_image
-
     from rfadapt import ImageTranslator
 
     assert run("translate-images dark light --max-iter 5 -o moved --model model.rfa") == 0
     assert "Translated 12 images: moved" in capsys.readouterr().out
     expected = ImageTranslator.load("model.rfa").transform("dark", out="again")
     for path in expected:
-        assert (decode_image(str(path)) == decode_image(f"moved/{path.name}")).all()
+        assert path.read_bytes() == (pictures / "moved" / path.name).read_bytes()
     assert run("translate-images dark light --model model.rfa --load --inverse -o back") == 0
     assert len(list((pictures / "back").iterdir())) == 12
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import ImageFolder
-from torchvision.io import write_png
 
 from rfadapt.images.reading import Images
 
@@ -18,7 +18,7 @@ def folder(tmp_path):
     """Four readable files, in one subfolder."""
     (tmp_path / "pets" / "a").mkdir(parents=True)
     for i, image in enumerate(pictures()):
-        write_png(torch.from_numpy(image).movedim(-1, 0), str(tmp_path / "pets" / "a" / f"{i}.png"))
+        Image.fromarray(image).save(tmp_path / "pets" / "a" / f"{i}.png")
     return tmp_path / "pets"
 
 
@@ -55,7 +55,7 @@ def test_an_unreadable_file_is_named_and_refused_or_left_out(folder):
 
 
 def test_a_file_of_another_size_is_named_and_treated_as_asked(folder):
-    write_png(torch.zeros(3, 20, 20, dtype=torch.uint8), str(folder / "a" / "9.png"))
+    Image.new("RGB", (20, 20)).save(folder / "a" / "9.png")
     assert everything(folder).shape == (5, 8, 10, 3)
     with pytest.raises(ValueError, match=r"9\.png has 20 x 20 pixels instead of 8 x 10"):
         Images(folder, "source", on_odd_size="raise")

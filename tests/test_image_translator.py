@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from torch import nn
-from torchvision.io import decode_image, write_png
 from torchvision.transforms import v2
 
 from rfadapt import ImageTranslator
@@ -118,10 +118,10 @@ def test_what_is_given_comes_back_in_kind(trained):
 def test_folders_are_read_and_written(trained, tmp_path):
     (tmp_path / "in").mkdir()
     for i, image in enumerate(SOURCE[:3]):
-        write_png(torch.from_numpy(image).movedim(-1, 0), str(tmp_path / "in" / f"bar{i}.png"))
+        Image.fromarray(image).save(tmp_path / "in" / f"bar{i}.png")
     written = trained.transform(tmp_path / "in", out=tmp_path / "out")
     assert [Path(path).name for path in written] == ["bar0.png", "bar1.png", "bar2.png"]
-    images = np.stack([decode_image(str(path)).movedim(0, -1).numpy() for path in written])
+    images = np.stack([np.asarray(Image.open(path)) for path in written])
     np.testing.assert_array_equal(images, trained.transform(SOURCE[:3]))
     with pytest.raises(ValueError, match="give a folder"):
         trained.transform(tmp_path / "in")
@@ -184,7 +184,7 @@ def test_a_killed_fit_resumes_to_the_same_weights(tmp_path, often):
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_fit_killed_in_a_later_round_resumes_to_the_same_weights(tmp_path, often, monkeypatch, stage):
-    options = {"max_iter": 80, "n_reflow": 1, "distill": True, "features": "pixels", "conditions": None}
+    options = {"max_iter": 40, "n_reflow": 1, "distill": True, "features": "pixels", "conditions": None}
     whole = quick(**options).fit(SOURCE, TARGET)
     write, path, written = ImageFit._write_checkpoint, tmp_path / "fit.checkpoint", []
 
@@ -252,7 +252,7 @@ def test_distillation_can_look_at_features_of_ones_own():
         return nn.functional.avg_pool2d(x, 4)
 
     quick(max_iter=40, distill=True, distill_features=features).fit(SOURCE, TARGET)
-    assert len(seen) == 2 * 5  # the second half of 10 steps, student and teacher
+    assert len(seen) == 2 * 10  # the second half of 20 steps, student and teacher
 
 
 def test_guidance_one_is_the_conditional_flow_and_zero_the_unconditional_one(trained):
@@ -274,7 +274,7 @@ def test_labels_as_conditions_say_what_the_translation_shows():
     colours = np.array(["red", "blue"])[TARGET_LABELS]
     target = np.where((colours == "red")[:, None, None, None], [220, 30, 30], [30, 30, 220]).astype(np.uint8)
     target = np.broadcast_to(target, TARGET.shape).copy()
-    told = quick(max_iter=120, coupling="independent", features="pixels", conditions=None)
+    told = quick(max_iter=300, coupling="independent", features="pixels", conditions=None)
     told.fit(SOURCE, target, conditions1=colours)
     assert told.classes_.tolist() == ["blue", "red"]
     red, blue = (told.transform(SOURCE[:20], conditions=[name] * 20).mean((0, 1, 2)) for name in ("red", "blue"))

@@ -31,7 +31,7 @@ _N_PAIRINGS = 4
 # Images that a reflow or a student is trained on, at most: their translations are held in memory.
 _REFLOW_IMAGES = 4096
 # Share of the flow's steps that a later round takes, which starts from the flow.
-_LATER_SHARE = 0.25
+_LATER_SHARE = 0.5
 # Share of the student's steps after which the feature distance joins the squared one.
 _L2_SHARE = 0.5
 
