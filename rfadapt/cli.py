@@ -89,7 +89,7 @@ def _parser():
     translate.add_argument("--model", metavar="FILE", help="file of the translator: written, or, with --load, read")
     translate.add_argument("--load", action="store_true", help="take the one in --model")
     translate.add_argument("--inverse", action="store_true", help="translate the images of TARGET back")
-    translate.add_argument("--image-size", type=int, metavar="PIXELS", help="sides of images (default: those of TARGET)")
+    translate.add_argument("--image-size", type=int, metavar="PIXELS", help="sides of images (default: TARGET's)")
     translate.add_argument("--max-time", type=float, metavar="SECONDS", help="of each round of training at most")
     translate.add_argument("--reflow", type=int, default=0, metavar="ROUNDS", help="rounds of reflow (default: 0)")
     translate.add_argument("--distill", action="store_true", help="train a student that translates in one step")

@@ -134,6 +134,19 @@ def random_shift(x, generator):
     return F.grid_sample(x, grid, align_corners=False, padding_mode="border")
 
 
+def random_colours(x, generator):
+    """Images a x + d, with one sign for all channels and random sizes: the same content in other colours.
+
+    The velocity is told the content of the target image in other colours than its own. It would else read the colours
+    that are left in the code, and make images like those target images whose colours are most like the source's.
+    """
+    n, channels = x.shape[:2]
+    sign = 2 * (torch.rand(n, 1, 1, 1, generator=generator) < 0.5) - 1
+    size = 0.3 + 0.7 * torch.rand(n, channels, 1, 1, generator=generator)
+    shift = 0.4 * torch.randn(n, channels, 1, 1, generator=generator)
+    return ((sign * size).to(x) * x + shift.to(x)).clamp(-1.5, 1.5)
+
+
 def random_style(x, backgrounds, generator):
     """Images x blended with pieces o of others, a x + b o + c x o + d, with coefficients of random size and sign.
 

@@ -185,7 +185,8 @@ class ImageFit:
                     images = self.translator.augment(images)
                 pair.append(self.flow_of_pixels(images))
             x0, x1 = pair
-            c = self.flow.condition(x1, self.domains[1].rows(index1[chosen], self.device))
+            told = content.random_colours(x1, self.generator)
+            c = self.flow.condition(told, self.domains[1].rows(index1[chosen], self.device))
             return self.flow.spread.add(self.flow.encode(x0), self.generator), self.flow.encode(x1), c
 
         return partial(self._pair_loss, draw, notices=notices)
