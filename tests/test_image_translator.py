@@ -13,10 +13,11 @@ from torchvision.transforms import v2
 from rfadapt import ImageTranslator
 from rfadapt.images import content
 from rfadapt.images.domain_loss import domain_loss
-from rfadapt.images.fitting import ImageFit, _Training
+from rfadapt.images.fitting import ImageFit
 from rfadapt.images.metrics import cycle_error
 from rfadapt.images.pairing import pair_by_transport, pair_independently
 from rfadapt.images.spread import Spread, smooth_noise
+from rfadapt.images.training import Training
 
 
 def bars(n, colour, background, seed=0):
@@ -216,7 +217,7 @@ def test_accumulated_gradients_are_those_of_the_larger_batch():
     torch.manual_seed(0)
     x, net = torch.randn(8, 3), nn.Linear(3, 1)
     batches = iter(x.split(4))
-    training = _Training(net, quick(accumulate=2), later=False)
+    training = Training(net, quick(accumulate=2), later=False)
     training.step(lambda: net(next(batches)).square().mean())
     accumulated = [value.grad.clone() for value in net.parameters()]
     fresh = nn.Linear(3, 1)

@@ -20,9 +20,10 @@ from ..schedules import uniform_time_grid
 from ..solvers import SOLVERS, Solver
 from ..velocity import UNetVelocity
 from .domain import Domain, check_conditions, check_labels
-from .fitting import ImageFit, make_autocast
+from .fitting import ImageFit
 from .flow import ImageFlow
 from .reading import Images
+from .training import make_autocast
 from .writing import ArrayWriter, FolderWriter
 
 _TRANSLATED_TOGETHER = 64
