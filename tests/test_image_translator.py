@@ -16,6 +16,7 @@ from rfadapt.images.domain_loss import domain_loss
 from rfadapt.images.fitting import ImageFit
 from rfadapt.images.metrics import cycle_error
 from rfadapt.images.pairing import pair_by_transport, pair_independently
+from rfadapt.images.reading import Images
 from rfadapt.images.spread import Spread, smooth_noise
 from rfadapt.images.training import Training
 
@@ -374,13 +375,17 @@ def test_noise_is_what_the_source_lacks_and_is_taken_away_again():
 def test_content_is_what_styles_leave_alone():
     """After training, an image is nearer to itself in another style than to other images in its own."""
     generator = torch.Generator().manual_seed(0)
+
+    def read(images, index):
+        return images.batch(index).float() / 127.5 - 1
+
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        x0, x1 = (torch.from_numpy(x).movedim(-1, 1).float() / 127.5 - 1 for x in (SOURCE, TARGET))
         encoder = content.fit_content_encoder(
-            x0, x1, lambda images, index: images[index], autocast=torch.enable_grad, device="cpu",
+            Images(SOURCE, "source"), Images(TARGET, "target"), read, autocast=torch.enable_grad, device="cpu",
             generator=generator, n_steps=250,
         )  # fmt: skip
+    x0 = read(Images(SOURCE, "source"), torch.arange(len(SOURCE)))
     styled = torch.stack([-0.5 * x0[:, 0], -0.4 * x0[:, 1], -0.7 * x0[:, 2]], 1) + 0.2
 
     def share_of_the_same_bar(features):
@@ -412,3 +417,16 @@ def test_a_failed_fit_leaves_the_translator_as_it_was(trained):
     with pytest.raises(_Killed):
         translator.set_params(augment=DiesAt(3)).fit(SOURCE, TARGET)
     np.testing.assert_array_equal(translator.transform(SOURCE[:3]), before)
+
+
+def test_a_fit_holds_no_more_images_than_it_is_allowed(tmp_path, monkeypatch):
+    """Of a folder larger than the bound, no more images than that are decoded at once, or kept."""
+    monkeypatch.setattr("rfadapt.images.reading._HELD_BYTES", 0)  # that is 64 images, whatever their size
+    (tmp_path / "in").mkdir()
+    for i in range(150):
+        Image.fromarray(SOURCE[i % 96]).save(tmp_path / "in" / f"{i}.png")
+    sizes, batch = [], Images.batch
+    monkeypatch.setattr(Images, "batch", lambda self, index: sizes.append(len(index)) or batch(self, index))
+    translator = quick(max_iter=2, n_reflow=1).fit(tmp_path / "in", TARGET)
+    assert max(sizes) <= 64
+    assert sum(value.nbytes for value in translator.flow_.state().values()) < 2**22

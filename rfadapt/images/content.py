@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .._optimisation import LearningRate
+from .reading import held_at_once
 
 #: Steps of training, if the fit has as many.
 N_STEPS = 1500
@@ -115,8 +116,9 @@ def fit_content_encoder(images0, images1, read, *, autocast, device, generator, 
 
 
 def _some(images, read, generator):
-    index = torch.randperm(len(images), generator=generator)[:_MOST_IMAGES]
-    return torch.cat([read(images, part) for part in index.split(1024)])
+    most = held_at_once((images.channels, *images.size), _MOST_IMAGES)
+    index = torch.randperm(len(images), generator=generator)[:most]
+    return torch.cat([read(images, part) for part in index.split(64)])
 
 
 def _draw(n, generator):

@@ -20,7 +20,8 @@ from ..paths import PATHS
 from . import content
 from .domain_loss import domain_loss, fit_domain_features
 from .flow import ImageFlow
-from .pairing import pair_by_transport, pair_independently
+from .pairing import Features, pair_by_transport, pair_independently
+from .reading import held_at_once
 from .spread import fit_spread
 from .training import Training, make_autocast
 
@@ -100,8 +101,8 @@ class ImageFit:
 
     def _draw_images(self, which, n):
         images = self.domains[which].images
-        index = torch.randperm(len(images), generator=self.generator)[:n]
-        return torch.cat([self._read(images, part) for part in index.split(256)])
+        index = torch.randperm(len(images), generator=self.generator)[: held_at_once(self.shape, n)]
+        return torch.cat([self._read(images, part) for part in index.split(64)])
 
     def _draw_states(self, which, n):
         return torch.cat([self.flow.encode(x) for x in self._draw_images(which, n).split(256)])
@@ -195,13 +196,12 @@ class ImageFit:
             return pair_independently(
                 len(domain0.images), len(domain1.images), *labels, n_pairs=n_pairs, generator=self.generator
             )
-        features = (self._features(domain.images) for domain in self.domains)
+        features = (Features(domain.images, self._features) for domain in self.domains)
         return pair_by_transport(*features, *labels, n_pairings=_N_PAIRINGS, generator=self.generator)
 
     @torch.no_grad()
-    def _features(self, images):
-        parts = torch.arange(len(images)).split(256)
-        return torch.cat([self.flow.features(self._read(images, part)).float().cpu() for part in parts])
+    def _features(self, images, index):
+        return self.flow.features(self._read(images, index)).float().cpu()
 
     def _pair_loss(self, draw, model, share, *, notices=None):
         x0, x1, c = draw()
@@ -237,7 +237,8 @@ class ImageFit:
         domain = self.domains[0]
         if self.domains[1].n_conditions and domain.conditions is None:
             raise ValueError("Reflow and distillation translate source images: give their conditions0 as well.")
-        parts = torch.randperm(len(domain.images), generator=self.generator)[:_REFLOW_IMAGES].split(64)
+        most = held_at_once(self.flow.state_shape(self.shape), _REFLOW_IMAGES)
+        parts = torch.randperm(len(domain.images), generator=self.generator)[:most].split(64)
         rows = []
         for part in parts:
             x = self._read(domain.images, part)

@@ -16,7 +16,7 @@ def pair_by_transport(features0, features1, labels0, labels1, *, n_pairings, gen
 
     Parameters
     ----------
-    features0, features1 : Tensor of shape (n0, n_features), (n1, n_features)
+    features0, features1 : Tensor of shape (n0, n_features), (n1, n_features), or Features
     labels0, labels1 : Tensor of int of shape (n0,), (n1,), or None
         Where both are given, only images of one class are paired; -1 is a class of its own.
     n_pairings : int
@@ -30,26 +30,38 @@ def pair_by_transport(features0, features1, labels0, labels1, *, n_pairings, gen
     """
     pairs = [
         (rows0[index0], rows1[index1])
-        for rows0, rows1 in _classes(features0, features1, labels0, labels1)
-        for index0, index1 in _paired(features0[rows0], features1[rows1], n_pairings, generator)
+        for rows0, rows1 in _classes(len(features0), len(features1), labels0, labels1)
+        for index0, index1 in _paired((features0, rows0), (features1, rows1), n_pairings, generator)
     ]
     return tuple(torch.cat(index) for index in zip(*pairs))
 
 
 def pair_independently(n0, n1, labels0, labels1, *, n_pairs, generator):
     """Random pairs, of one class where both sides have labels."""
-    everything = torch.zeros(n0, 1), torch.zeros(n1, 1)
     pairs = []
-    for rows0, rows1 in _classes(*everything, labels0, labels1):
+    for rows0, rows1 in _classes(n0, n1, labels0, labels1):
         n = max(1, n_pairs * len(rows0) // n0)
         drawn = (rows[torch.randint(len(rows), (n,), generator=generator)] for rows in (rows0, rows1))
         pairs.append(tuple(drawn))
     return tuple(torch.cat(index) for index in zip(*pairs))
 
 
-def _classes(features0, features1, labels0, labels1):
+class Features:
+    """Features of images, computed for those rows that are asked for, so that nothing grows with their number."""
+
+    def __init__(self, images, function):
+        self.images, self.function = images, function
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return torch.cat([self.function(self.images, part) for part in index.split(64)])
+
+
+def _classes(n0, n1, labels0, labels1):
     if labels0 is None or labels1 is None:
-        return [(torch.arange(len(features0)), torch.arange(len(features1)))]
+        return [(torch.arange(n0), torch.arange(n1))]
     shared = sorted(set(labels0.tolist()) & set(labels1.tolist()))
     if not shared:
         raise ValueError(
@@ -59,14 +71,17 @@ def _classes(features0, features1, labels0, labels1):
     return [((labels0 == label).nonzero()[:, 0], (labels1 == label).nonzero()[:, 0]) for label in shared]
 
 
-def _paired(features0, features1, n_pairings, generator):
-    """Index pairs of blocks that go through both samples, the smaller one again and again."""
-    size = min(_BLOCK_SIZE, max(len(features0), len(features1)))
-    n_blocks = -(-max(len(features0), len(features1)) // size)
+def _paired(sample0, sample1, n_pairings, generator):
+    """Index pairs of blocks that go through both samples of (features, rows), the smaller one again and again."""
+    samples = sample0, sample1
+    most = max(len(rows) for _, rows in samples)
+    size = min(_BLOCK_SIZE, most)
+    n_blocks = -(-most // size)
     n_blocks = min(n_blocks * (n_pairings if n_blocks > 1 else 1), _MOST_BLOCKS)
-    halves = (_blocks(len(features), size, n_blocks, generator) for features in (features0, features1))
+    halves = (_blocks(len(rows), size, n_blocks, generator) for _, rows in samples)
     for rows0, rows1 in zip(*halves):
-        index0, index1, mass = solve_block(features0[rows0].cpu().numpy(), features1[rows1].cpu().numpy())
+        block = (features[rows[part]].numpy() for (features, rows), part in zip(samples, (rows0, rows1)))
+        index0, index1, mass = solve_block(*block)
         n_pairs = max(len(rows0), len(rows1))
         if len(rows0) == len(rows1):
             yield rows0[index0], rows1[index1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch.utils.data import Dataset
 
 #: Files that are taken from a folder.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
+# Bytes of images that are held as floats, wherever a part of a domain stands for the whole.
+_HELD_BYTES = 2**28
 _ADVICE = 'Mend or remove it, or leave out what cannot be read with on_bad_image="skip".'
 
 
@@ -133,6 +136,11 @@ class Images:
 
     def _called(self, i):
         return str(self.items[i]) if self.kind == "files" else f"item {i}"
+
+
+def held_at_once(shape, most):
+    """How many images of a shape are held in memory as floats: `most`, or as many as a bound of bytes allows."""
+    return max(64, min(most, _HELD_BYTES // (4 * math.prod(shape))))
 
 
 def _decoded(path):
