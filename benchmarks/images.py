@@ -150,7 +150,6 @@ def run_mnist_m(args):
     for scale in args.guidance:
         moved = flow.set_params(guidance_scale=scale).transform(test)
         log(f"flow, guidance {scale}", **report(moved, labels, judge, X1))
-        grid([test[:12], moved[:12]], HERE / f"images_{args.task}_guidance_{scale}.png")
     flow.set_params(guidance_scale=args.options.get("guidance_scale", 1.0))
     moved = flow.transform(test)
     rows = [test[:12], moved[:12]]
