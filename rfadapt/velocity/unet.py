@@ -58,7 +58,8 @@ class UNetVelocity(nn.Module):
         self.width, self.n_conditions = width, n_conditions
         widths = [width * min(2**level, 4) for level in range(_n_levels(sides))]
         n_embedded = 4 * width
-        self.register_buffer("frequencies", math.pi * torch.logspace(0, 2, 16))
+        # Higher frequencies would let the velocity change between the few times that a solver stops at.
+        self.register_buffer("frequencies", math.pi * torch.logspace(0, 1, 16))
         self.time = nn.Sequential(nn.Linear(32, n_embedded), nn.SiLU(), nn.Linear(n_embedded, n_embedded))
         if n_conditions:
             self.condition = nn.Sequential(
