@@ -23,10 +23,12 @@ test-lowest:
 	.venv-lowest/bin/pip install --quiet -c constraints-lowest.txt '.[test]'
 	cd tests && ../.venv-lowest/bin/python -m pytest
 
-# Not part of the tests: hours in all, and the first two need data that are not part of the project (see benchmarks/README.md).
+# Not part of the tests: hours in all, and the first three need data that are not part of the project (see benchmarks/README.md).
 benchmark: $(VENV)/.installed-benchmarks
 	$(BIN)/python benchmarks/w2.py --budgets 30 120 300
 	$(BIN)/python benchmarks/domain_adaptation.py
+	$(BIN)/python benchmarks/images.py mnist-m --options '{"n_reflow": 1, "distill": true}' --guidance 1 1.5 2 3
+	$(BIN)/python benchmarks/images.py usps
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/few_steps.py
 	$(BIN)/python benchmarks/roofline.py

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         adaptation,
         couplings,
         datasets,
+        images,
         metrics,
         model_selection,
         paths,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .callbacks import Checkpoint
     from .compare import compare_transports
     from .couplings import ClassAwareCoupling, IndependentCoupling, OTCoupling, PairedCoupling
+    from .images import ImageTranslator
     from .transport import RectifiedFlowTransport
 
 _HOMES = {
@@ -57,6 +59,7 @@ _HOMES = {
     "Checkpoint": "callbacks",
     "compare_transports": "compare",
     "ClassAwareCoupling": "couplings",
+    "ImageTranslator": "images",
     "IndependentCoupling": "couplings",
     "OTCoupling": "couplings",
     "PairedCoupling": "couplings",
@@ -66,6 +69,7 @@ _MODULES = [
     "adaptation",
     "couplings",
     "datasets",
+    "images",
     "metrics",
     "model_selection",
     "paths",
@@ -89,6 +93,7 @@ __all__ = [
     "DomainAdapter",
     "EMDTransport",
     "IdentityTransport",
+    "ImageTranslator",
     "IndependentCoupling",
     "InvertibleTransport",
     "KernelMappingTransport",
@@ -102,6 +107,7 @@ __all__ = [
     "compare_transports",
     "couplings",
     "datasets",
+    "images",
     "metrics",
     "model_selection",
     "paths",

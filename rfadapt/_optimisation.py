@@ -97,6 +97,10 @@ class LearningRate:
         last = iteration + max(0, math.floor((self.max_time - elapsed) * iteration / elapsed))
         self.last = min(self._most, last)
 
+    def begin_earlier(self, seconds: float) -> None:
+        """Count `seconds` that were spent before, by a fit that is resumed."""
+        self._start -= seconds
+
     def fall_now(self, iteration: int, useful: int) -> None:
         """Begin the fall; it takes as long as in a fit whose plateau was the `useful` iterations."""
         length = math.ceil(useful * _FALL_SHARE / (1 - _FALL_SHARE))

@@ -1,4 +1,4 @@
-"""The command line: `rfadapt demo | compare | fit | transform`."""
+"""The command line: `rfadapt demo | compare | fit | transform | translate-images`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _parser():
     demo = commands.add_parser("demo", help="show it on data that ships with scikit-learn")
     demo.set_defaults(run=_demo)
     _add_output(demo, "rfadapt-demo.html", "the HTML report")
-    _add_fit_options(demo)
+    _add_fit_options(demo, scaling=False)
 
     compare = commands.add_parser("compare", help="compare transports from SOURCE to TARGET")
     compare.set_defaults(run=_compare)
@@ -81,7 +81,23 @@ def _parser():
     transform.add_argument("--inverse", action="store_true", help="move rows of TARGET back to SOURCE")
     _add_drop(transform)
 
-    for command in (demo, compare, fit, transform):
+    translate = commands.add_parser("translate-images", help="translate images of folder SOURCE into such as TARGET's")
+    translate.set_defaults(run=_translate_images)
+    translate.add_argument("source", metavar="SOURCE", help="folder of images")
+    translate.add_argument("target", metavar="TARGET", help="another; nothing in it need belong to SOURCE")
+    _add_output(translate, None, "folder for the translated images of SOURCE")
+    translate.add_argument("--model", metavar="FILE", help="file of the translator: written, or, with --load, read")
+    translate.add_argument("--load", action="store_true", help="take the one in --model")
+    translate.add_argument("--inverse", action="store_true", help="translate the images of TARGET back")
+    translate.add_argument("--image-size", type=int, metavar="PIXELS", help="sides of images (default: TARGET's)")
+    translate.add_argument("--max-time", type=float, metavar="SECONDS", help="of each round of training at most")
+    translate.add_argument("--reflow", type=int, default=0, metavar="ROUNDS", help="rounds of reflow (default: 0)")
+    translate.add_argument("--distill", action="store_true", help="train a student that translates in one step")
+    translate.add_argument("--checkpoint", metavar="FILE", help="state of the fit; one that is killed goes on from it")
+    translate.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read")
+    _add_fit_options(translate, scaling=False)
+
+    for command in (demo, compare, fit, transform, translate):
         command.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser
 
@@ -103,8 +119,8 @@ def _add_output(parser, default, what):
     )  # fmt: skip
 
 
-def _add_fit_options(parser):
-    if parser.prog.split()[-1] != "demo":
+def _add_fit_options(parser, *, scaling=True):
+    if scaling:
         parser.add_argument(
             "--scaling", choices=["feature", "common", "none"], help="of the flow: how features are brought to "
             "common units (default: feature; common: pixels, embeddings)",
@@ -203,6 +219,30 @@ def _transform(args):
             write(move(chunk))
             n_rows += len(chunk)
     print(f"Moved {n_rows} rows: {args.output}")
+
+
+def _translate_images(args):
+    from .images import ImageTranslator
+
+    if args.load and args.model is None:
+        raise ValueError("--load needs --model, the file of the translator.")
+    on_bad = "skip" if args.skip_bad else "raise"
+    if args.load:
+        translator = ImageTranslator.load(args.model, on_bad_image=on_bad)
+    else:
+        options = {"max_iter": args.max_iter, "image_size": args.image_size}
+        translator = ImageTranslator(
+            **{name: value for name, value in options.items() if value is not None}, max_time=args.max_time,
+            n_reflow=args.reflow, distill=args.distill, checkpoint=args.checkpoint, on_bad_image=on_bad,
+            random_state=args.seed, verbose=1,
+        ).fit(args.source, args.target)  # fmt: skip
+        if args.model is not None:
+            translator.save(args.model)
+    if args.inverse:
+        written = translator.inverse_transform(args.target, out=args.output)
+    else:
+        written = translator.transform(args.source, out=args.output)
+    print(f"Translated {len(written)} images: {args.output}")
 
 
 def _say(line):

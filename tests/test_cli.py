@@ -242,3 +242,38 @@ def test_demo(tmp_path, monkeypatch, capsys):
     assert accuracy["no adaptation"] < 0.6
     assert accuracy["flow"] > accuracy["no adaptation"] + 0.15
     assert accuracy["flow"] >= max(accuracy.values())
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Two folders of small pictures."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("light", 150)):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            image = rng.integers(low, low + 100, size=(8, 8, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_translate_images_does_what_the_library_does(pictures, capsys):
+    from rfadapt import ImageTranslator
+
+    assert run("translate-images dark light --max-iter 5 -o moved --model model.rfa") == 0
+    assert "Translated 12 images: moved" in capsys.readouterr().out
+    expected = ImageTranslator.load("model.rfa").transform("dark", out="again")
+    for path in expected:
+        assert path.read_bytes() == (pictures / "moved" / path.name).read_bytes()
+    assert run("translate-images dark light --model model.rfa --load --inverse -o back") == 0
+    assert len(list((pictures / "back").iterdir())) == 12
+
+
+def test_translate_images_names_a_broken_file(pictures, capsys):
+    (pictures / "dark" / "3.png").write_bytes(b"")
+    assert "3.png is not a readable image" in fails("translate-images dark light -o moved", capsys, pictures)
+    assert "--load needs --model" in fails("translate-images dark light --load -o moved", capsys, pictures)
+    assert run("translate-images dark light --max-iter 3 --skip-bad -o moved") == 0
+    assert "left out 1 images, unreadable" in capsys.readouterr().err

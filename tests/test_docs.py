@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import rfadapt
 from rfadapt import (
     AdaptedClassifier,
+    ImageTranslator,
     RectifiedFlowTransport,
     adaptation,
     cli,
@@ -157,6 +159,7 @@ def loaders():
         ("adaptation.md", lambda: AdaptedClassifier(None).get_params(deep=False)),
         ("adaptation.md", lambda: adaptation.__all__),
         ("adaptation.md", lambda: model_selection.__all__),
+        ("images.md", lambda: ImageTranslator().get_params()),
         ("comparing.md", columns),
         ("comparing.md", lambda: plotting.__all__),
         ("command_line.md", options),
@@ -167,3 +170,10 @@ def test_nothing_is_left_out(page, names):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     missing = [name for name in names() if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)]
     assert not missing, f"docs/{page} says nothing about {missing}"
+
+
+def test_the_gallery_runs(elsewhere, monkeypatch):
+    script = ROOT / "docs" / "gallery" / "translate_images.py"
+    monkeypatch.setattr("sys.argv", [str(script), "--max-iter", "3"])
+    runpy.run_path(str(script), run_name="__main__")
+    assert (elsewhere / "translate_digits.png").stat().st_size > 1000

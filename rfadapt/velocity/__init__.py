@@ -5,6 +5,7 @@ from .flow import FlowVelocity
 from .gradient import GradientVelocity
 from .mlp import MLPVelocity
 from .potential import ConvexPotential, PotentialVelocity
+from .unet import UNetVelocity
 
 #: The regressed fields that `velocity=` names.
 VELOCITIES = {"gradient": GradientVelocity, "mlp": MLPVelocity}
@@ -17,6 +18,7 @@ __all__ = [
     "GradientVelocity",
     "MLPVelocity",
     "PotentialVelocity",
+    "UNetVelocity",
     "gaussian_map",
     "shrunk_covariances",
 ]

@@ -1,0 +1,139 @@
+"""The fitted flow of images: what their content is, what noise they get, and where they go."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import nn
+
+from .content import ContentEncoder
+from .spread import Spread
+
+
+class ImageFlow:
+    """A conditional, guided flow of images, or of their codes.
+
+    Attributes
+    ----------
+    encoder : ContentEncoder or None
+    codec : object or None
+        encode(x), decode(z) of a latent space.
+    codec_scale : Tensor
+        By which codes are divided.
+    velocity, student : nn.Module
+        The field, and the one-step map's (None without distillation).
+    spread : Spread
+    """
+
+    def __init__(self, translator, encoder, device, *, conditioned):
+        self.translator, self.encoder, self.device = translator, encoder, device
+        self.n_content = encoder.n_features if encoder is not None and conditioned else 0
+        self.codec, self.codec_scale = translator.codec, torch.ones((), device=device)
+        self.velocity = self.student = self.spread = None
+        self.n_conditions = 0
+
+    @torch.no_grad()
+    def fit_codec_scale(self, x):
+        if self.codec is not None:
+            self.codec_scale = self.codec.encode(x).std().clamp_min(1e-8)
+
+    def state_shape(self, shape):
+        """Shape of what flows, for images of this shape."""
+        if self.codec is None:
+            return shape
+        with torch.no_grad():
+            return tuple(self.codec.encode(torch.zeros(1, *shape, device=self.device)).shape[1:])
+
+    @torch.no_grad()
+    def encode(self, x):
+        return x if self.codec is None else self.codec.encode(x) / self.codec_scale
+
+    def decode(self, z):
+        return z if self.codec is None else self.codec.decode(z * self.codec_scale)
+
+    def features(self, x):
+        """The space in which transport pairs images."""
+        if self.translator.features == "content":
+            return self.encoder(x)
+        return x.flatten(1) if self.translator.features == "pixels" else self.translator.features(x).flatten(1)
+
+    @property
+    def distill_features(self):
+        """What the student is compared with its teacher by, besides pixels."""
+        if self.translator.distill_features is not None:
+            return lambda x: self.translator.distill_features(x).flatten(1)
+        return self.encoder
+
+    @torch.no_grad()
+    def condition(self, x, given):
+        """Content of the images and conditions that were given with them, side by side."""
+        content = self.encoder(x) if self.n_content else None
+        parts = [part for part in (content, given) if part is not None]
+        return torch.cat(parts, dim=1) if parts else None
+
+    @torch.no_grad()
+    def solve(self, x, c, grid, *, autocast=contextlib.nullcontext):
+        """The state at the end of the grid, guided."""
+        return self.translator.named_solver().solve(self._guided(c, autocast), x, grid)
+
+    @torch.no_grad()
+    def states(self, x, c, grid, *, autocast=contextlib.nullcontext):
+        """The states at all times of the grid."""
+        return list(self.translator.named_solver().states(self._guided(c, autocast), x, grid))
+
+    @torch.no_grad()
+    def one_step(self, x, c, *, autocast=contextlib.nullcontext):
+        """The student's map."""
+        return x + self._at(self.student, x, torch.zeros(len(x), device=x.device), c, autocast)
+
+    def _guided(self, c, autocast):
+        scale = self.translator.guidance_scale
+
+        def velocity(x, t):
+            v = self._at(self.velocity, x, t, c, autocast)
+            if c is None or scale == 1:
+                return v
+            keep = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+            return scale * v + (1 - scale) * self._at(self.velocity, x, t, c, autocast, keep)
+
+        return velocity
+
+    def _at(self, model, x, t, c, autocast, keep=None):
+        x = x.contiguous(memory_format=torch.channels_last) if self.translator.channels_last else x
+        with autocast():
+            return model(*((x, t) if c is None else (x, t, c, keep))).float()
+
+    def state(self):
+        """All fitted tensors by name."""
+        tensors = {"codec_scale": self.codec_scale}
+        tensors |= {f"spread.{name}": value for name, value in vars(self.spread).items()}
+        for name in ("encoder", "velocity", "student"):
+            module = getattr(self, name)
+            if isinstance(module, nn.Module):
+                tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        return tensors
+
+    @classmethod
+    def restored(cls, translator, shape, tensors, n_conditions, device):
+        """The flow that `state` described."""
+        parts = {}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = value.to(device)
+        encoder = None
+        if "encoder" in parts:
+            encoder = ContentEncoder(shape).to(device)
+            encoder.load_state_dict(parts["encoder"])
+            encoder.eval().requires_grad_(False)
+        flow = cls(translator, encoder, device, conditioned=translator.conditions == "content")
+        flow.codec_scale, flow.spread = parts["codec_scale"][""], Spread(**parts["spread"])
+        flow.n_conditions = n_conditions
+        for name in ("velocity", "student"):
+            if name in parts:
+                module = translator.make_velocity(flow.state_shape(shape), n_conditions, None).to(device)
+                if translator.channels_last:
+                    module.to(memory_format=torch.channels_last)
+                module.load_state_dict(parts[name])
+                setattr(flow, name, module.eval().requires_grad_(False))
+        return flow
