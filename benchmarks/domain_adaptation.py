@@ -10,7 +10,8 @@ which need no label, rank transports.
 
 Every fit is a process of its own with one thread and a time limit. Means over seeds go to
 benchmarks/domain_adaptation_results.md, every single score to the .csv beside it, as they come. With --resume scores
-that are there are kept, failures too; --redo names methods to measure again nonetheless.
+that are there are kept, failures too; --redo names methods to measure again nonetheless, in the protocols, tasks and
+seeds that are asked for.
 """
 
 import os
@@ -26,6 +27,7 @@ import sys
 import time
 import warnings
 from fnmatch import fnmatch
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -51,11 +53,11 @@ target-only has the labels, and is not ranked."""
 class Results:
     """The rows so far, in a file that grows with each."""
 
-    def __init__(self, path, resume, redo):
+    def __init__(self, path, resume, is_redone):
         self.path, self.rows = path, []
         if resume and path.is_file():
             with open(path, newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if not matches(row["method"], redo)]
+                self.rows = [row for row in csv.DictReader(file) if not is_redone(row)]
         with open(path, "w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS)
             writer.writeheader()
@@ -75,6 +77,13 @@ class Results:
 
 def matches(name, patterns):
     return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def is_redone(arguments, row):
+    """Whether a score is one of those that are asked for and to be measured again."""
+    protocol = "labelled" if row["protocol"].startswith("labelled") else row["protocol"]
+    asked = matches(row["task"], arguments.tasks) and int(row["seed"]) in arguments.seeds
+    return matches(row["method"], arguments.redo) and protocol in arguments.protocols and asked
 
 
 def named(found, patterns):
@@ -282,7 +291,7 @@ def main():
     if not chosen or not methods:
         sys.exit("; ".join(left_out) or "No task or no method has such a name.")
     print(*left_out, sep="\n", flush=True)
-    results, reported = Results(Path(f"{prefix}.csv"), arguments.resume, arguments.redo), 0.0
+    results, reported = Results(Path(f"{prefix}.csv"), arguments.resume, partial(is_redone, arguments)), 0.0
     for where, rows in run_all(problems(chosen, methods, results, arguments), arguments.jobs, arguments.limit):
         results.add(rows)
         first = rows[0]
