@@ -95,8 +95,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
        10 %, the simpler account. It is kept unrefined where a classifier of the moved source alone separates the
        classes of the target already. A refinement that loses classes of the target does not count.
        Without classes, the simplest account that explains the shift wins.
-    4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, and
-       take part in the refinement.
+    4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, or at
+       all for doing nothing, and take part in the refinement.
 
     Parameters
     ----------
@@ -235,22 +235,26 @@ def _by_classes(entries):
 def _by_known_labels(entries, rights, y1, default):
     """The entry, and whether it is refined, that finds more known labels of the target than the default, or None.
 
-    More is by more than one standard error of the difference, as few labels would otherwise choose by luck.
+    More is by more than one standard error of the difference, as few labels would otherwise choose by luck; for doing
+    nothing, the first entry, any more will do, as it is what cannot do harm.
     """
 
     def right(entry, is_refined):
-        return rights(partial(entry["refine"], y1) if is_refined else lambda known1: entry["account"])
+        return rights(partial(entry["refine"], y1) if is_refined else lambda known1: entry["account"]).astype(float)
 
-    of_default = right(*default)
-    best, most = None, 0.0
+    of_default, of_nothing = right(*default), right(entries[0], False)
+    best, of_best, most = default, of_default, 0.0
     for entry in entries:
         for is_refined in (False, True):
-            if entry is default[0] and is_refined == default[1]:
+            if (entry is default[0] and is_refined == default[1]) or (entry is entries[0] and not is_refined):
                 continue
-            gains = right(entry, is_refined).astype(float) - of_default
+            found = right(entry, is_refined)
+            gains = found - of_default
             if gains.sum() > max(most, np.sqrt(np.abs(gains).sum())):
-                best, most = (entry, is_refined), gains.sum()
-    return best
+                best, of_best, most = (entry, is_refined), found, gains.sum()
+    if of_nothing.sum() > of_best.sum():
+        best = entries[0], False
+    return None if best is default else best
 
 
 def _entry(account, discrepancy, explains, seconds):
