@@ -29,8 +29,6 @@ _CHECK_EVERY = 50
 _N_PAIRINGS = 4
 # Images that a reflow or a student is trained on, at most: their translations are held in memory.
 _REFLOW_IMAGES = 4096
-# Share of the images whose content is told by the source image that they are paired with, not by themselves.
-_TOLD_BY_SOURCE = 0.5
 # Share of the student's steps after which the feature distance joins the squared one.
 _L2_SHARE = 0.5
 
@@ -184,9 +182,7 @@ class ImageFit:
                     images = self.translator.augment(images)
                 pair.append(self.flow_of_pixels(images))
             x0, x1 = pair
-            # Half of the content is told by the source images, as it will be when images are translated.
-            of_source = torch.rand(len(x1), generator=self.generator).lt(_TOLD_BY_SOURCE).to(x1.device)
-            told = torch.where(of_source[:, None, None, None], x0, content.random_colours(x1, self.generator))
+            told = content.random_colours(x1, self.generator)
             c = self.flow.condition(told, self.domains[1].rows(index1[chosen], self.device))
             return self.flow.spread.add(self.flow.encode(x0), self.generator), self.flow.encode(x1), c
 
