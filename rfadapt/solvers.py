@@ -56,7 +56,7 @@ class FixedStepSolver(Solver):
 
 def _at(v, x, t):
     # Expanded, so that a field can see that all rows have one time.
-    return v(x, torch.tensor(t, dtype=x.dtype, device=x.device).expand(len(x)))
+    return v(x, torch.full((1,), t, dtype=x.dtype, device=x.device).expand(len(x)))
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ class DomainAdapter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    transport_ : transport, account or None
-        Fitted; None where there was no target to be fitted to.
+    transport_ : transport or account, dict of them, or None
+        Fitted; with several sources, a dict by their numbers in `sample_domain`; None where there was no target to be
+        fitted to.
     chosen_ : str
         Name of what moves the rows.
     evidence_ : list of dict

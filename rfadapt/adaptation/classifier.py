@@ -34,9 +34,9 @@ class AdaptedClassifier(ClassifierMixin, AdaptedEstimator):
         The classes.
     estimator_ : classifier
         The trained (or frozen) classifier.
-    transport_ : transport or account
+    transport_ : transport or account, or dict of them
         Fitted: from the source to the target; the other way for a transport that was given with
-        `direction="target_to_source"`.
+        `direction="target_to_source"`. With several sources, a dict by their numbers in `sample_domain`.
     chosen_ : str
         Name of what moves the rows.
     evidence_ : list of dict

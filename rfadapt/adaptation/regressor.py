@@ -30,8 +30,8 @@ class AdaptedRegressor(RegressorMixin, AdaptedEstimator):
     ----------
     estimator_ : regressor
         The trained (or frozen) regressor.
-    transport_ : transport or account
-        Fitted.
+    transport_ : transport or account, or dict of them
+        Fitted; with several sources, a dict by their numbers in `sample_domain`.
     chosen_ : str
         Name of what moves the rows.
     evidence_ : list of dict
