@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -217,3 +218,15 @@ def check_labels(y, n_samples: int, name: str) -> np.ndarray | None:
     if y.shape != (n_samples,):
         raise ValueError(f"{name} must have shape ({n_samples},), one label a row; got {y.shape}.")
     return y
+
+
+@contextmanager
+def kept_if_it_fails(estimator):
+    """Put an estimator's attributes back as they were if the block fails."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from abc import ABCMeta, abstractmethod
-from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
 
@@ -17,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import _persistence
 from ._devices import batch_rows
 from ._samples import Samples
-from ._validation import check_labels, check_new_samples, check_two_samples
+from ._validation import check_labels, check_new_samples, check_two_samples, kept_if_it_fails
 
 
 class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
@@ -64,24 +63,13 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         """
         X0, X1, columns = check_two_samples(X0, X1)
         y0, y1 = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
-        with self._kept_if_it_fails():
+        with kept_if_it_fails(self):
             self._validate_params()
             for name in ("feature_names_in_", "n_features_in_"):
                 vars(self).pop(name, None)
             vars(self).update(columns)
             self._fit(X0, X1, y0, y1)
         return self
-
-    @contextmanager
-    def _kept_if_it_fails(self):
-        """Put the estimator's attributes back as they were if the block fails."""
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
 
     def fit_transform(self, X0, X1, *, y0=None, y1=None):
         """Fit the map and return `X0` moved onto domain 1, of shape (n0, n_features)."""

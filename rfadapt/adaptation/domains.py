@@ -9,7 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d, validate_data
 
-from ..masked_labels import is_masked, is_minus_one, is_missing
+from ..masked_labels import check_no_unseen, is_masked, is_minus_one, is_missing
 
 #: What a table of floats is validated to.
 FLOATS = [np.float64, np.float32]
@@ -150,10 +150,5 @@ def _known_classes(y1, classes, y_name):
             f"-1 is a class of the source and also the mark of an unknown label, so that {minus_one.sum()} labels in "
             f"{y_name} may mean either. Name the classes otherwise, for example with LabelEncoder."
         )
-    unseen = [label for label in np.unique(y1[known]).tolist() if label not in classes.tolist()]
-    if unseen:
-        raise ValueError(
-            f"{y_name} has labels that the source does not have: {unseen[:5]}; the source has "
-            f"{classes.tolist()[:10]}. Mark unknown labels of the target with -1, NaN or None."
-        )
+    check_no_unseen(np.unique(y1[known]), classes, y_name, "the source")
     return known

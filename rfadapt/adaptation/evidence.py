@@ -162,7 +162,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
     if is_classes:
         entries = [evidence[0], *explaining]
         for entry in entries:
+            began = time.perf_counter()
             entry |= _refinement(entry["account"], X0, y0, X1, random_state)
+            entry["seconds"] += time.perf_counter() - began
         account, is_refined, reason = settled(entries, y1, known1, rights)
         taken = account.start_ if is_refined else account
         return Choice(account if refined else taken, _public(evidence, taken), reason)
@@ -242,19 +244,17 @@ def _by_known_labels(entries, rights, y1, default):
     def right(entry, is_refined):
         return rights(partial(entry["refine"], y1) if is_refined else lambda known1: entry["account"]).astype(float)
 
-    of_default, of_nothing = right(*default), right(entries[0], False)
-    best, of_best, most = default, of_default, 0.0
-    for entry in entries:
-        for is_refined in (False, True):
-            if (entry is default[0] and is_refined == default[1]) or (entry is entries[0] and not is_refined):
-                continue
-            found = right(entry, is_refined)
-            gains = found - of_default
-            if gains.sum() > max(most, np.sqrt(np.abs(gains).sum())):
-                best, of_best, most = (entry, is_refined), found, gains.sum()
-    if of_nothing.sum() > of_best.sum():
-        best = entries[0], False
-    return None if best is default else best
+    ways = [(entry, is_refined) for entry in entries for is_refined in (False, True)]
+    found = [right(*way) for way in ways]
+    nothing, of_default = 0, next(k for k, way in enumerate(ways) if way[0] is default[0] and way[1] == default[1])
+    best, most = of_default, 0.0
+    for k in range(1, len(ways)):
+        gains = found[k] - found[of_default]
+        if gains.sum() > max(most, np.sqrt(np.abs(gains).sum())):
+            best, most = k, gains.sum()
+    if found[nothing].sum() > found[best].sum():
+        best = nothing
+    return None if best == of_default else ways[best]
 
 
 def _entry(account, discrepancy, explains, seconds):

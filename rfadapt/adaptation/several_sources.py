@@ -55,21 +55,24 @@ class SeveralMovements:
             ],
             reason="; ".join(f"source {n}: {part.reason}" for n, part in parts.items()),
         )
-        is_auto = isinstance(transport, str)
-        if y0 is None or not (is_auto or any(part.labelled_target is not None for part in parts.values())):
+        labels_target = isinstance(transport, str) or any(part.labelled_target is not None for part in parts.values())
+        if y0 is None or not labels_target:
             return whole
-        start = Account()  # all rows have moved already
-        start.weights_ = weights
-        domains = replace(domains, X0=moved)
-        entry = refined_entry(start, moved, y0, domains.X1, random_state)
-        rights = None if rights is None else partial(rights, domains)
+        return whole._refined(replace(domains, X0=moved), y0, random_state, isinstance(transport, str), rights)
+
+    def _refined(self, domains, y0, random_state, may_refuse, rights):
+        """The same with the target's rows labelled from all sources together, which have moved already."""
+        start = Account()
+        start.weights_ = self.weights
+        entry = refined_entry(start, domains.X0, y0, domains.X1, random_state)
         account, is_refined = entry["refined"], True
-        if is_auto:
+        if may_refuse:
+            rights = None if rights is None else partial(rights, domains)
             account, is_refined, _ = settled([entry], domains.y1, domains.known1, rights)
         if not is_refined:
-            return whole
-        reason = f"{whole.reason}; of all of them together, the classes of the target are refined"
-        return replace(whole, name=account.name, labelled_target=account.labelled_target_, reason=reason)
+            return self
+        reason = f"{self.reason}; of all of them together, the classes of the target are refined"
+        return replace(self, name=account.name, labelled_target=account.labelled_target_, reason=reason)
 
     @property
     def weighing(self):

@@ -70,7 +70,7 @@ class OTCoupling(Coupling):
         if max(n0, n1) <= self.block_size:
             return [(torch.arange(n0), torch.arange(n1))]
         n_blocks = min(self.n_pairings * -(-max(n0, n1) // self.block_size), self.max_blocks)
-        halves = (_shuffled_blocks(n, min(n, self.block_size), n_blocks, generator) for n in (n0, n1))
+        halves = (shuffled_blocks(n, min(n, self.block_size), n_blocks, generator) for n in (n0, n1))
         return list(zip(*halves))
 
     def _n_workers(self, n_blocks):
@@ -81,7 +81,7 @@ class OTCoupling(Coupling):
         return int(joblib.cpu_count() > 1 and self.block_size >= 1024 and n_blocks >= 8)
 
 
-def _shuffled_blocks(n, size, n_blocks, generator):
+def shuffled_blocks(n, size, n_blocks, generator):
     """Blocks of distinct rows that go through all rows before any comes again."""
     rows = torch.empty(0, dtype=torch.long)
     for _ in range(n_blocks):

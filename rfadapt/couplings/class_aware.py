@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..masked_labels import is_masked, is_minus_one
+from ..masked_labels import check_no_unseen, is_masked, is_minus_one
 from ..target_labels import TargetLabels
 from .base import Coupling, Pairs
 from .blocks import OTCoupling
@@ -95,11 +95,7 @@ def _known(labels, classes):
     is_known = ~is_masked(labels) if not is_minus_one(classes).any() else np.ones(len(labels), dtype=bool)
     known = np.flatnonzero(is_known)
     values = np.array(labels[known].tolist(), dtype=classes.dtype)
-    if unseen := sorted({*values.tolist()} - {*classes.tolist()}):
-        raise ValueError(
-            f"y1 has labels that y0 does not have: {unseen[:5]}; y0 has {classes.tolist()[:10]}. Mask labels of "
-            "domain 1 that are not known with -1, NaN or None."
-        )
+    check_no_unseen(values, classes, "y1", "y0")
     return known, np.searchsorted(classes, values)
 
 

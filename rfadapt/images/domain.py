@@ -27,18 +27,22 @@ class Domain:
         return None if self.conditions is None else self.conditions[index].to(device)
 
 
-def check_labels(y, images, name):
-    """Labels as a Tensor of int; those of images that were left out are left out.
+def shared_labels(labels, sets):
+    """Labels of both domains as numbers (Tensor of int) of the same classes; None unless both are given.
+
+    Those of images that were left out are left out.
 
     Raises
     ------
     ValueError
         If there are not as many labels as images.
     """
-    if y is None:
-        return None
-    y = torch.as_tensor(np.unique(np.asarray(y), return_inverse=True)[1])
-    return _of_kept(y, images, name)
+    kept = [None if y is None else _of_kept(np.asarray(y), images, f"y{k}")
+            for k, (y, images) in enumerate(zip(labels, sets))]  # fmt: skip
+    if any(y is None for y in kept):
+        return None, None
+    codes = np.unique(np.concatenate(kept), return_inverse=True)[1]
+    return torch.from_numpy(codes).split([len(y) for y in kept])
 
 
 def check_conditions(conditions, images, name, classes):
@@ -66,4 +70,4 @@ def check_conditions(conditions, images, name, classes):
 def _of_kept(values, images, name):
     if len(values) != len(images.items):
         raise ValueError(f"{name} must have one entry for each of the {len(images.items)} images; got {len(values)}.")
-    return values[images.index]
+    return values[images.index.numpy()]

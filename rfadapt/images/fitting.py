@@ -21,7 +21,7 @@ from . import content
 from .domain_loss import domain_loss, fit_domain_features
 from .flow import ImageFlow
 from .pairing import Features, pair_by_transport, pair_independently
-from .reading import held_at_once
+from .reading import as_floats, held_at_once
 from .spread import fit_spread
 from .training import Training, make_autocast
 
@@ -93,11 +93,7 @@ class ImageFit:
         self.flow.n_conditions = n_conditions
 
     def _read(self, images, index):
-        return self.flow_of_pixels(images.batch(index))
-
-    def flow_of_pixels(self, batch):
-        """uint8 images as floats between -1 and 1, on the device."""
-        return batch.to(self.device).float().div_(127.5).sub_(1)
+        return as_floats(images.batch(index), self.device)
 
     def _draw_images(self, which, n):
         images = self.domains[which].images
@@ -180,11 +176,11 @@ class ImageFit:
                 images = domain.images.batch(index)
                 if self.translator.augment is not None:
                     images = self.translator.augment(images)
-                pair.append(self.flow_of_pixels(images))
+                pair.append(as_floats(images, self.device))
             x0, x1 = pair
             told = content.random_colours(x1, self.generator)
             c = self.flow.condition(told, self.domains[1].rows(index1[chosen], self.device))
-            return self.flow.spread.add(self.flow.encode(x0), self.generator), self.flow.encode(x1), c
+            return self.flow.start(x0, self.generator), self.flow.encode(x1), c
 
         return partial(self._pair_loss, draw, notices=notices)
 
@@ -211,12 +207,12 @@ class ImageFit:
         keep = None
         if c is not None:
             keep = (torch.rand(n, generator=self.generator) >= self.translator.condition_dropout).to(self.device)
-        residual = self._velocity(model, x_t, t, c, keep) - dx_t
+        residual = self.flow.evaluate(model, x_t, t, c, self.autocast, keep) - dx_t
         return residual.square().mean() if notices is None else domain_loss(notices, x_t, residual)
 
     def _student_loss(self, draw, model, share):
         x0, x1, c = draw()
-        moved = x0 + self._velocity(model, x0, torch.zeros(len(x0), device=self.device), c, None)
+        moved = x0 + self.flow.evaluate(model, x0, torch.zeros(len(x0), device=self.device), c, self.autocast)
         loss = (moved - x1).square().mean()
         features = self.flow.distill_features
         if features is None or share < _L2_SHARE:
@@ -224,12 +220,6 @@ class ImageFit:
         seen, wanted = features(self.flow.decode(moved)), features(self.flow.decode(x1))
         scale = wanted.detach().var(0).mean().clamp_min(1e-12)
         return loss + (seen - wanted).square().mean() / scale
-
-    def _velocity(self, model, x, t, c, keep):
-        x = x.contiguous(memory_format=torch.channels_last) if self.translator.channels_last else x
-        with self.autocast():
-            arguments = (x, t) if c is None else (x, t, c, keep)
-            return model(*arguments).float()
 
     @torch.no_grad()
     def _own_pairs(self):
@@ -243,7 +233,7 @@ class ImageFit:
         for part in parts:
             x = self._read(domain.images, part)
             c = self.flow.condition(x, domain.rows(part, self.device))
-            start = self.flow.spread.add(self.flow.encode(x), self.generator)
+            start = self.flow.start(x, self.generator)
             end = self.flow.solve(start, c, self.translator.grid(), autocast=self.autocast)
             rows.append((start.cpu(), end.cpu(), None if c is None else c.cpu()))
         return tuple(None if column[0] is None else torch.cat(column) for column in zip(*rows))

@@ -49,6 +49,10 @@ class ImageFlow:
     def encode(self, x):
         return x if self.codec is None else self.codec.encode(x) / self.codec_scale
 
+    def start(self, x, generator):
+        """Where the flow of source images begins: their states, with the noise of what they lack."""
+        return self.spread.add(self.encode(x), generator)
+
     def decode(self, z):
         return z if self.codec is None else self.codec.decode(z * self.codec_scale)
 
@@ -85,21 +89,22 @@ class ImageFlow:
     @torch.no_grad()
     def one_step(self, x, c, *, autocast=contextlib.nullcontext):
         """The student's map."""
-        return x + self._at(self.student, x, torch.zeros(len(x), device=x.device), c, autocast)
+        return x + self.evaluate(self.student, x, torch.zeros(len(x), device=x.device), c, autocast)
 
     def _guided(self, c, autocast):
         scale = self.translator.guidance_scale
 
         def velocity(x, t):
-            v = self._at(self.velocity, x, t, c, autocast)
+            v = self.evaluate(self.velocity, x, t, c, autocast)
             if c is None or scale == 1:
                 return v
             keep = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-            return scale * v + (1 - scale) * self._at(self.velocity, x, t, c, autocast, keep)
+            return scale * v + (1 - scale) * self.evaluate(self.velocity, x, t, c, autocast, keep)
 
         return velocity
 
-    def _at(self, model, x, t, c, autocast, keep=None):
+    def evaluate(self, model, x, t, c, autocast, keep=None):
+        """A field at x and t, told the conditions c where `keep` is not False, in the memory format and precision."""
         x = x.contiguous(memory_format=torch.channels_last) if self.translator.channels_last else x
         with autocast():
             return model(*((x, t) if c is None else (x, t, c, keep))).float()

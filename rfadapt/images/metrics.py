@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .reading import as_floats
+
 _TOGETHER = 256
 
 
@@ -25,7 +27,7 @@ def features_of(images, network):
     with torch.no_grad():
         for start in range(0, len(images), _TOGETHER):
             x = torch.from_numpy(np.ascontiguousarray(images[start : start + _TOGETHER])).movedim(-1, 1)
-            parts.append(network(x.float() / 127.5 - 1).flatten(1).double().cpu())
+            parts.append(network(as_floats(x)).flatten(1).double().cpu())
     return torch.cat(parts).numpy()
 
 

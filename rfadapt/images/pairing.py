@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..couplings import solve_block
+from ..couplings.blocks import shuffled_blocks, solve_block
 
 # A block is one assignment; the time of a solve grows faster than its square (about 1 s at 2048).
 _BLOCK_SIZE = 2048
@@ -78,7 +78,7 @@ def _paired(sample0, sample1, n_pairings, generator):
     size = min(_BLOCK_SIZE, most)
     n_blocks = -(-most // size)
     n_blocks = min(n_blocks * (n_pairings if n_blocks > 1 else 1), _MOST_BLOCKS)
-    halves = (_blocks(len(rows), size, n_blocks, generator) for _, rows in samples)
+    halves = (shuffled_blocks(len(rows), min(len(rows), size), n_blocks, generator) for _, rows in samples)
     for rows0, rows1 in zip(*halves):
         block = (features[rows[part]].numpy() for (features, rows), part in zip(samples, (rows0, rows1)))
         index0, index1, mass = solve_block(*block)
@@ -88,12 +88,3 @@ def _paired(sample0, sample1, n_pairings, generator):
             continue
         drawn = torch.multinomial(torch.from_numpy(mass), n_pairs, replacement=True, generator=generator).numpy()
         yield rows0[index0[drawn]], rows1[index1[drawn]]
-
-
-def _blocks(n, size, n_blocks, generator):
-    rows = torch.empty(0, dtype=torch.long)
-    for _ in range(n_blocks):
-        if len(rows) < min(n, size):
-            rows = torch.cat([rows, torch.randperm(n, generator=generator)])
-        yield rows[: min(n, size)]
-        rows = rows[min(n, size) :]

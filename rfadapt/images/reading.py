@@ -138,6 +138,16 @@ class Images:
         return str(self.items[i]) if self.kind == "files" else f"item {i}"
 
 
+def as_floats(images: torch.Tensor, device="cpu") -> torch.Tensor:
+    """uint8 images as floats between -1 and 1, on a device."""
+    return images.to(device).float().div_(127.5).sub_(1)
+
+
+def as_bytes(x: torch.Tensor) -> torch.Tensor:
+    """The way back of `as_floats`, on the CPU."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
 def held_at_once(shape, most):
     """How many images of a shape are held in memory as floats: `most`, or as many as a bound of bytes allows."""
     return max(64, min(most, _HELD_BYTES // (4 * math.prod(shape))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,15 +13,15 @@ from torch import nn
 
 from .._devices import resolve_device
 from .._persistence import read_model, write_model
-from .._validation import make_generator
+from .._validation import kept_if_it_fails, make_generator
 from ..paths import PATHS, Path
 from ..schedules import uniform_time_grid
 from ..solvers import SOLVERS, Solver
 from ..velocity import UNetVelocity
-from .domain import Domain, check_conditions, check_labels
+from .domain import Domain, check_conditions, shared_labels
 from .fitting import ImageFit
 from .flow import ImageFlow
-from .reading import Images
+from .reading import Images, as_bytes, as_floats
 from .training import make_autocast
 from .writing import ArrayWriter, FolderWriter
 
@@ -286,13 +285,12 @@ class ImageTranslator(BaseEstimator):
         classes = None
         if conditions1 is not None and np.ndim(conditions1) == 1:
             classes = np.unique(np.asarray(conditions1))
+        labels0, labels1 = shared_labels((y0, y1), (source, target))
         domains = [
-            Domain(images, check_labels(y, images, f"y{k}"), check_conditions(c, images, f"conditions{k}", classes))
-            for k, (images, y, c) in enumerate(((source, y0, conditions0), (target, y1, conditions1)))
+            Domain(source, labels0, check_conditions(conditions0, source, "conditions0", classes)),
+            Domain(target, labels1, check_conditions(conditions1, target, "conditions1", classes)),
         ]
-        if y0 is not None and y1 is not None:
-            domains[0].labels, domains[1].labels = _common_labels(y0, y1, domains)
-        with self._kept_if_it_fails():
+        with kept_if_it_fails(self):
             fit = ImageFit(self, domains, (channels, *target.size))
             self.flow_ = fit.run()
             self.history_, self.classes_, self.image_shape_ = fit.history, classes, (channels, *target.size)
@@ -337,7 +335,7 @@ class ImageTranslator(BaseEstimator):
         per_interval = -(-self.n_steps // (n_times - 1))
         for index in torch.arange(len(images)).split(_TRANSLATED_TOGETHER):
             x, c = self._read(images, given, index)
-            start = self.flow_.spread.add(self.flow_.encode(x), generator)
+            start = self.flow_.start(x, generator)
             grid = uniform_time_grid(per_interval * (n_times - 1))
             states = self.flow_.states(start, c, grid, autocast=self._autocast())[::per_interval]
             parts.append(torch.stack([self._as_bytes(state) for state in states]))
@@ -417,8 +415,6 @@ class ImageTranslator(BaseEstimator):
         return (size, size) if isinstance(size, Integral) else tuple(int(side) for side in size)
 
     def _images(self, source, name, size, channels=None):
-        if isinstance(source, Images):
-            return source
         return Images(source, name, size=size, channels=channels, on_bad_image=self.on_bad_image,
                       on_odd_size=self.on_odd_size)  # fmt: skip
 
@@ -445,18 +441,16 @@ class ImageTranslator(BaseEstimator):
         return writer.result
 
     def _read(self, images, given, index):
-        x = images.batch(index).to(self.flow_.device).float().div_(127.5).sub_(1)
+        x = as_floats(images.batch(index), self.flow_.device)
         return x, self.flow_.condition(x, None if given is None else given[index].to(x))
 
     def _moved(self, x, c, generator):
-        start = self.flow_.spread.add(self.flow_.encode(x), generator)
-        return self.flow_.solve(start, c, self.grid(), autocast=self._autocast())
+        return self.flow_.solve(self.flow_.start(x, generator), c, self.grid(), autocast=self._autocast())
 
     def _moved_in_one_step(self, x, c, generator):
         if self.flow_.student is None:
             raise ValueError("The fit had distill=False, so that there is no student. Fit again with distill=True.")
-        start = self.flow_.spread.add(self.flow_.encode(x), generator)
-        return self.flow_.one_step(start, c, autocast=self._autocast())
+        return self.flow_.one_step(self.flow_.start(x, generator), c, autocast=self._autocast())
 
     def _moved_back(self, x, c, generator):
         end = self.flow_.solve(self.flow_.encode(x), c, self.grid().flip(0), autocast=self._autocast())
@@ -464,25 +458,7 @@ class ImageTranslator(BaseEstimator):
 
     @torch.no_grad()
     def _as_bytes(self, state):
-        x = self.flow_.decode(state)
-        return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+        return as_bytes(self.flow_.decode(state))
 
     def _autocast(self):
         return make_autocast(self.precision, self.flow_.device)
-
-    @contextmanager
-    def _kept_if_it_fails(self):
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
-
-def _common_labels(y0, y1, domains):
-    """Labels of both domains as numbers of the same classes."""
-    classes = np.unique(np.concatenate([np.asarray(y0), np.asarray(y1)]))
-    codes = (torch.as_tensor(np.searchsorted(classes, np.asarray(y))) for y in (y0, y1))
-    return [code[domain.images.index] for code, domain in zip(codes, domains)]
