@@ -110,7 +110,7 @@ class DomainAdapter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if movement.weighing:
             warnings.warn(
                 f'The shift is best explained by weights ("{movement.weighing[0]}"), which a transformer cannot hand '
-                "on: no row is moved. AdaptedClassifier uses them.",
+                "on, and which move no row. AdaptedClassifier uses them.",
                 UserWarning,
                 stacklevel=2,
             )
