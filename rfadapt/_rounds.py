@@ -32,7 +32,7 @@ _MIN_ROWS_TO_HOLD_OUT = 20
 _MEASURED_ROWS = 2048
 _WATCHED_ROWS = 512
 # Rows that the costs of steps are means over.
-_COSTED_ROWS = 128
+_COSTED_ROWS = 32
 # Rows of each domain that a turn is looked for in.
 _PAIRED_ROWS = 2048
 # Pairs from each end that a reflow round is trained on, at most.
