@@ -24,7 +24,7 @@ from sklearn.utils.validation import has_fit_parameter
 from rfadapt import AdaptedClassifier, AdaptedRegressor, RectifiedFlowTransport, model_selection
 from rfadapt.baselines import BASELINES
 
-PROTOCOLS = ("inductive", "transductive", "labelled", "regression")
+PROTOCOLS = ("inductive", "transductive", "labelled", "regression", "several")
 SCORERS = model_selection.__all__
 SETTINGS = ("auto", "identity", "coral", "affine", "emd", "sinkhorn", "class-sinkhorn", "flow")
 _TEST_SHARE = 0.3
@@ -48,6 +48,8 @@ class Problem:
     seed : int
     estimator : estimator
         Not fitted.
+    source : ndarray of int, optional
+        Which of several sources a row of `Xs` is from.
     """
 
     Xs: np.ndarray
@@ -59,6 +61,7 @@ class Problem:
     y_test: np.ndarray
     seed: int
     estimator: object = None
+    source: np.ndarray | None = None
 
     @property
     def regression(self):
@@ -71,6 +74,8 @@ class Problem:
 
 def applies(protocol, name, task):
     """Whether a protocol is for a task; the published figures with 1-NN are for two groups of them."""
+    if task.several or protocol == "several":
+        return task.several and protocol == "several"
     if protocol == "transductive":
         return name.startswith(("surf-", "tsl-"))
     return task.regression == (protocol == "regression")
@@ -83,7 +88,7 @@ def pose(task, seed, protocol, labelled):
     adapted to. The same generator then draws the labelled rows, class by class, and last the source's rows that
     the estimator is picked on.
     """
-    Xs, ys, Xt, yt = task.build(seed)
+    Xs, ys, Xt, yt, source = task.build(seed)
     if protocol == "transductive":
         return Problem(Xs, ys, Xt, yt, np.zeros(len(Xt), bool), Xt, yt, seed, KNeighborsClassifier(1))
     rng = np.random.default_rng(seed)
@@ -93,7 +98,7 @@ def pose(task, seed, protocol, labelled):
         for label in np.unique(ys):  # a class that the source has not cannot be learned
             rows = np.flatnonzero(yt[rest] == label)
             known[rng.choice(rows, min(labelled, len(rows)), replace=False)] = True
-    problem = Problem(Xs, ys, Xt[rest], yt[rest], known, Xt[test], yt[test], seed)
+    problem = Problem(Xs, ys, Xt[rest], yt[rest], known, Xt[test], yt[test], seed, source=source)
     rows = rng.choice(len(Xs), min(_PICKED_ON, len(Xs)), replace=False)
     return replace(problem, estimator=pick(Xs[rows], ys[rows], task.regression, seed))
 
@@ -124,6 +129,15 @@ def adapted(problem, transport="auto"):
     if problem.known.any():
         masked = np.where(problem.known, problem.y_target, -1)
     return model.fit(problem.Xs, problem.ys, X_target=problem.X_target, y_target=masked)
+
+
+def adapted_several(problem):
+    """The same, told which source each row is from."""
+    X = np.concatenate([problem.Xs, problem.X_target])
+    y = np.concatenate([problem.ys, np.full(len(problem.X_target), -1)])
+    domain = np.concatenate([problem.source, np.full(len(problem.X_target), -1)])
+    model = AdaptedClassifier(problem.estimator, random_state=problem.seed)
+    return model.fit(X, y, sample_domain=domain)
 
 
 def own_transport(name, seed):
@@ -201,6 +215,8 @@ class Method:
             return False  # its pipelines mask all labels of the target
         if self.fit is target_only and protocol == "transductive":
             return False  # would be scored on the rows it has learned
+        if self.fit is adapted_several and protocol != "several":
+            return False
         return not (self.needs_classes and protocol == "regression")
 
     def missing(self):
@@ -231,6 +247,7 @@ _SKADA = {
     "nn-rw": ("NearestNeighborReweight", False),
 }
 METHODS = {"source-only": Method(source_only), "rfadapt": Method(adapted)}
+METHODS["rfadapt-several"] = Method(adapted_several)
 METHODS["rfadapt-flow"] = Method(partial(adapted, transport="flow"))
 METHODS |= {
     name: Method(partial(adapted, transport=name), name == "class-sinkhorn") for name in BASELINES if name != "identity"

@@ -33,19 +33,22 @@ class Task:
     Attributes
     ----------
     make : callable
-        From the seed and the files' arrays to Xs, ys, Xt, yt.
+        From the seed and the files' arrays to Xs, ys, Xt, yt and, of several sources, the number of each row's.
     files : tuple of Path
         What it reads.
     regression : bool
         Whether labels are numbers.
     package : str, optional
         What has to be installed.
+    several : bool
+        Whether there are several sources.
     """
 
     make: Callable
     files: tuple[Path, ...] = ()
     regression: bool = False
     package: str | None = None
+    several: bool = False
 
     def missing(self):
         """Why it cannot be built, or None."""
@@ -55,15 +58,15 @@ class Task:
         return f"needs {', '.join(absent)}" if absent else None
 
     def build(self, seed):
-        """Features and labels of the two domains: Xs, ys, Xt, yt."""
-        Xs, ys, Xt, yt = self.make(seed, *(_read(file) for file in self.files))
+        """Features and labels of the two domains: Xs, ys, Xt, yt, and the number of the source of each row, or None."""
+        Xs, ys, Xt, yt, *source = self.make(seed, *(_read(file) for file in self.files))
         rng = np.random.default_rng(0)
         a, b = (X[rng.choice(len(X), min(_UNIT_ROWS, len(X)), replace=False)] for X in (Xs, Xt))
         unit = np.sqrt(np.median(cdist(a, b, "sqeuclidean")))
         if not self.regression:
             classes = np.unique(np.concatenate([ys, yt]))
             ys, yt = np.searchsorted(classes, ys), np.searchsorted(classes, yt)
-        return (Xs / unit).astype(np.float32), ys, (Xt / unit).astype(np.float32), yt
+        return (Xs / unit).astype(np.float32), ys, (Xt / unit).astype(np.float32), yt, *(source or [None])
 
 
 def _read(file):
@@ -148,6 +151,14 @@ def _gas(seed, file, sources, target):
     return scale.transform(Xs), ys, scale.transform(file[f"batch{target}_X"]), file[f"batch{target}_y"]
 
 
+def _several_gas(seed, file, target):
+    """Every earlier batch as a source of its own; the rows are those of the same sources as one."""
+    sources = range(1, target)
+    numbers = np.repeat(sources, [len(file[f"batch{b}_y"]) for b in sources])
+    numbers, _ = _pick(numbers, numbers, 3000, np.random.default_rng(seed))
+    return *_gas(seed, file, sources, target), numbers
+
+
 def _unit_rows(seed, file, s, t):
     return normalize(file[f"{s}_X"]), file[f"{s}_y"], normalize(file[f"{t}_X"]), file[f"{t}_y"]
 
@@ -181,6 +192,16 @@ def _heart(seed, file, s, t):
     prepare = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     Xs, Xt = _stacked(prepare, file[f"{s}_X"], file[f"{t}_X"])
     return Xs, file[f"{s}_y"], Xt, file[f"{t}_y"]
+
+
+def _several_hearts(seed, file, target):
+    """All other hospitals, each a source of its own."""
+    sources = [hospital for hospital in HOSPITALS if hospital != target]
+    X, y = (np.concatenate([file[f"{hospital}_{part}"] for hospital in sources]) for part in "Xy")
+    prepare = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    numbers = np.repeat(range(len(sources)), [len(file[f"{hospital}_y"]) for hospital in sources])
+    Xs, Xt = _stacked(prepare, X, file[f"{target}_X"])
+    return Xs, y, Xt, file[f"{target}_y"], numbers
 
 
 def _bike(seed, rows):
@@ -244,11 +265,11 @@ def tasks(data):
     """
     found = {}
 
-    def add(name, recipe, *files, regression=False, package=None, **settings):
+    def add(name, recipe, *files, regression=False, package=None, several=False, **settings):
         def make(seed, *arrays):
             return recipe(seed, *arrays, **settings)
 
-        found[name] = Task(make, tuple(Path(data) / file for file in files), regression, package)
+        found[name] = Task(make, tuple(Path(data) / file for file in files), regression, package, several)
 
     for suffix, recipe in (("", _mnist_usps), ("-skada", _mnist_usps_skada)):
         for name, reverse in (("mnist-usps", False), ("usps-mnist", True)):
@@ -275,6 +296,10 @@ def tasks(data):
         add(name, _mushrooms, "mushrooms_onehot.npz", reverse=reverse)
     for s, t in _ordered_pairs(HOSPITALS):
         add(f"heart-{s[0]}-{t[0]}", _heart, "heart_disease_4sites.npz", s=s, t=t)
+    for target in HOSPITALS:
+        add(f"heart-all-{target[0]}", _several_hearts, "heart_disease_4sites.npz", several=True, target=target)
+    for k in (3, 4, 5):
+        add(f"gas-all-{k}", _several_gas, gas, several=True, target=k)
     add("bike-2011-2012", _bike, "bike_sharing_hour.csv", regression=True)
     return found
 

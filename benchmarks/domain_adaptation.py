@@ -5,8 +5,9 @@
 inductive: fit on the source and a random 70 % of the target's rows, without labels; accuracy on the other 30 %. The
 classifier is picked by cross-validation on the raw source, once per task and seed, for all methods. transductive: all
 rows of the target are adapted to and scored, with 1-NN. labelled: as inductive, with --labelled labels of each class of
-the target. regression: as inductive, with R2. With --scorers, instead: how the scorers of rfadapt.model_selection,
-which need no label, rank transports.
+the target. regression: as inductive, with R2. several: as inductive, from several sources, which all methods but
+rfadapt-several take as one. With --scorers, instead: how the scorers of rfadapt.model_selection, which need no label,
+rank transports.
 
 Every fit is a process of its own with one thread and a time limit. Means over seeds go to
 benchmarks/domain_adaptation_results.md, every single score to the .csv beside it, as they come. With --resume scores
