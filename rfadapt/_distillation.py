@@ -22,9 +22,8 @@ _MEASURED_ROWS = 2048
 # A student's energy distance may be above its teacher's by this share, and by so many standard errors of the
 # difference, before that is worth a warning.
 _BOUND, _STANDARD_ERRORS = 0.1, 2.0
-# A field at one time needs no polynomials of the time: a student has so many times as many ridge functions as its
-# teacher, up to a largest width, and is still no slower.
-_WIDER, _LARGEST_WIDTH = 2, 2048
+# Ridge functions of an inverse student that learns by itself, at most.
+_LARGEST_WIDTH = 2048
 # Rows that are moved at once.
 _ROWS_AT_ONCE = 4096
 
@@ -83,12 +82,11 @@ def _student(fit, grid, solver, number, *, backwards):
 
 
 def _beginner(teacher, time, grid, fit):
-    """The teacher's field; for a single time, where it can be, with more ridge functions at the same cost."""
+    """The teacher's field; for a single time, where it can be, without its dependence on time."""
     learned = teacher.learned
     if len(grid) > 2 or not isinstance(learned, GradientVelocity):
         return copy.deepcopy(teacher)
-    width = max(learned.width, min(_WIDER * learned.width, _LARGEST_WIDTH))
-    return FlowVelocity(teacher.base, learned.at(time, width, fit.generator), fit.path, fit.prediction)
+    return FlowVelocity(teacher.base, learned.at(time), fit.path, fit.prediction)
 
 
 def _fresh_field(fit):

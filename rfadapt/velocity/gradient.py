@@ -7,9 +7,6 @@ import math
 import torch
 from torch import nn
 
-# Further ridge functions of a field at one time are steeper than those it began with: they are to learn its edges.
-_SHARPER = 3.0
-
 
 class GradientVelocity(nn.Module):
     """The gradient in x of a sum of ridge functions whose heights and offsets move with time,
@@ -62,23 +59,19 @@ class GradientVelocity(nn.Module):
         self.constant = nn.Parameter(torch.zeros(degree + 1, n_features))
 
     @torch.no_grad()
-    def at(self, time, width, generator=None):
-        """This field at one time, as a field of degree 0, which is cheaper, with further ridge functions of height 0.
+    def at(self, time):
+        """This field at one time, as a field of degree 0, which is cheaper.
 
         Parameters
         ----------
         time : float
-        width : int
-            Number of ridge functions, at least as many as here.
-        generator : torch.Generator, optional
-            Source of the directions and offsets of the further ones.
         """
-        still = GradientVelocity(self.weight.shape[1], width, degree=0, generator=generator).to(self.weight.device)
+        generator = torch.Generator()  # of weights that are replaced
+        still = GradientVelocity(self.weight.shape[1], self.width, degree=0, generator=generator).to(self.weight.device)
         times = _legendre(self.weight.new_tensor([time]), self.degree)
-        still.weight *= _SHARPER
-        still.weight[: self.width] = self.weight
-        still.offset[:, : self.width] = times @ self.offset
-        still.height[:, : self.width] = times @ self.height
+        still.weight[:] = self.weight
+        still.offset[:] = times @ self.offset
+        still.height[:] = times @ self.height
         still.linear[0] = torch.einsum("k,kij->ij", times[0], self.linear)
         still.constant[:] = times @ self.constant
         return still
