@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from .callbacks import Checkpoint
     from .compare import compare_transports
-    from .couplings import ClassAwareCoupling, IndependentCoupling, OTCoupling, PairedCoupling
+    from .couplings import ClassAwareCoupling, IndependentCoupling, JointCoupling, OTCoupling, PairedCoupling
     from .images import ImageTranslator
     from .transport import RectifiedFlowTransport
 
@@ -53,6 +53,7 @@ _HOMES = {
     "CoralTransport": "baselines",
     "EMDTransport": "baselines",
     "IdentityTransport": "baselines",
+    "JointCoupling": "couplings",
     "KernelMappingTransport": "baselines",
     "SinkhornTransport": "baselines",
     "UnbalancedSinkhornTransport": "baselines",
@@ -96,6 +97,7 @@ __all__ = [
     "ImageTranslator",
     "IndependentCoupling",
     "InvertibleTransport",
+    "JointCoupling",
     "KernelMappingTransport",
     "OTCoupling",
     "PairedCoupling",

@@ -20,7 +20,6 @@ from ._progress import progress_bar
 from ._timed_pairs import AnyTime, MatchedPairs
 from ._training import TrainingPlan, TrainingState, train
 from ._validation import make_generator
-from .couplings import ClassAwareCoupling
 from .geometry import ScaledRows, fit_geometry
 from .predictions import PREDICTIONS
 from .schedules import step_costs, uniform_time_grid
@@ -100,7 +99,7 @@ class FlowFit:
     def _read(self):
         frames = [self.geometry.frame(t, self.path) for t in (0.0, 1.0)]
         coupling = self.transport._coupling()
-        if isinstance(coupling, ClassAwareCoupling):
+        if getattr(coupling, "completes_labels", False):
             # Before rows are held out, as a few of them do not show their classes.
             every = (
                 ScaledRows(X, frame, torch.arange(len(X)), self.device, y)

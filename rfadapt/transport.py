@@ -46,9 +46,10 @@ class RectifiedFlowTransport(InvertibleTransport):
 
     Parameters
     ----------
-    coupling : {"ot", "independent", "class_aware"} or object, default="ot"
+    coupling : {"ot", "independent", "class_aware", "joint"} or object, default="ot"
         Who goes where: exact optimal transport on large blocks (`OTCoupling`), all with all, the classes of `y0` each
-        with itself (`ClassAwareCoupling`), `PairedCoupling` for known pairs, or an object of your own (see
+        with itself (`ClassAwareCoupling`), rows that are near in features and numeric labels (`JointCoupling`),
+        `PairedCoupling` for known pairs, or an object of your own (see
         `rfadapt.couplings`).
     path : {"linear", "vp", "sub-vp", "trigonometric"} or Path, default="linear"
         How a pair moves in time; see `rfadapt.paths`.

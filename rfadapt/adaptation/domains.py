@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.utils import check_array
@@ -25,6 +25,17 @@ class Domains:
     y1: np.ndarray | None
     known1: np.ndarray  # which labels in y1 are known
     domain0: np.ndarray  # numbers of the sources that the rows of X0 are from
+
+    @property
+    def labels1(self):
+        """Labels of the target, masked where they are not known; None if none is."""
+        return self.y1 if self.known1.any() else None
+
+    def of_source(self, number):
+        """The same with the rows of one source."""
+        rows = self.domain0 == number
+        y0 = None if self.y0 is None else self.y0[rows]
+        return replace(self, X0=self.X0[rows], y0=y0, domain0=self.domain0[rows])
 
 
 def split_domains(estimator, X, y, X_target, y_target, sample_domain, *, labels):

@@ -12,7 +12,8 @@ class AdaptedRegressor(RegressorMixin, AdaptedEstimator):
     """A regressor that is trained on labelled rows of one domain and predicts rows of another.
 
     Parameters, methods and attributes are those of :class:`AdaptedClassifier`, but for the classes; unknown labels are
-    masked with NaN, as -1 is a number like any other. The map does not look at the numbers in `y`.
+    masked with NaN, as -1 is a number like any other. The map looks at the
+    numbers in `y` only where it is asked to: `RectifiedFlowTransport(coupling="joint")`.
 
     Parameters
     ----------

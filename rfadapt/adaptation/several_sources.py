@@ -37,7 +37,7 @@ class SeveralMovements:
         moved, weights = np.array(domains.X0), np.ones(len(domains.X0))
         for number in numbers.tolist():
             rows = domains.domain0 == number
-            part = replace(domains, X0=domains.X0[rows], domain0=domains.domain0[rows])
+            part = domains.of_source(number)
             labels = None if y0 is None else y0[rows]
             seed = random_state.randint(np.iinfo(np.int32).max)
             parts[number] = Movement.fit(transport, "source_to_target", part, labels, seed, refined=False)

@@ -8,12 +8,14 @@ these two methods; `X0` and `X1` have a length, `rows(index) -> Tensor`, and `la
 from .base import Coupling, IndependentCoupling, PairedCoupling, Pairs, Rows
 from .blocks import OTCoupling, solve_block
 from .class_aware import ClassAwareCoupling
+from .joint import JointCoupling
 
 __all__ = [
     "COUPLINGS",
     "ClassAwareCoupling",
     "Coupling",
     "IndependentCoupling",
+    "JointCoupling",
     "OTCoupling",
     "PairedCoupling",
     "Pairs",
@@ -21,4 +23,9 @@ __all__ = [
     "solve_block",
 ]
 
-COUPLINGS = {"independent": IndependentCoupling, "ot": OTCoupling, "class_aware": ClassAwareCoupling}
+COUPLINGS = {
+    "independent": IndependentCoupling,
+    "ot": OTCoupling,
+    "class_aware": ClassAwareCoupling,
+    "joint": JointCoupling,
+}

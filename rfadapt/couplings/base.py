@@ -34,8 +34,15 @@ class Pairs(ABC):
 class Coupling(ABC):
     """Contract of a coupling."""
 
-    #: Whether all rows of both domains are paired as often, so that the flow leads to the target as a whole.
+    #: Whether pairs are of all rows as often and by their features alone, so that the flow has to lead to the target as
+    #: a whole at least as near as it begins.
     is_balanced = True
+    #: Whether labels that are not known are to be found by `complete_labels`, before rows are held out.
+    completes_labels = False
+
+    def complete_labels(self, X0, X1, generator):
+        """Labels of all rows of the two domains; as they are, unless a coupling finds those that are missing."""
+        return X0.labels, X1.labels
 
     @abstractmethod
     def prepare(self, X0: Rows, X1: Rows, generator: torch.Generator) -> Pairs:
@@ -87,6 +94,21 @@ class PairedCoupling(Coupling):
                 f'{len(X1)}. For unpaired samples use coupling="ot".'
             )
         return IndexedPairs(X0, X1)
+
+
+class PartOfRows:
+    """Some rows of a domain, without labels."""
+
+    labels = None
+
+    def __init__(self, X, index):
+        self._X, self._index = X, index
+
+    def __len__(self):
+        return len(self._index)
+
+    def rows(self, index):
+        return self._X.rows(self._index[index])
 
 
 class IndexedPairs(Pairs):

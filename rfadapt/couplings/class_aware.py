@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..masked_labels import check_no_unseen, is_masked, is_minus_one
 from ..target_labels import TargetLabels
-from .base import Coupling, Pairs
+from .base import Coupling, Pairs, PartOfRows
 from .blocks import OTCoupling
 
 
@@ -49,6 +49,7 @@ class ClassAwareCoupling(Coupling):
     within: Coupling = field(default_factory=OTCoupling)
 
     is_balanced = False
+    completes_labels = True
 
     def complete_labels(self, X0, X1, generator):
         """Labels of all rows of the two domains, those of domain 1 being found where they are not known.
@@ -67,7 +68,10 @@ class ClassAwareCoupling(Coupling):
                 "ClassAwareCoupling pairs rows by their classes and needs those of domain 0: fit(X0, X1, y0=...); got "
                 "none."
             )
-        check_classification_targets(X0.labels)
+        try:
+            check_classification_targets(X0.labels)
+        except ValueError as error:
+            raise ValueError(f"ClassAwareCoupling pairs classes; for numbers use JointCoupling. {error}") from error
         classes, classes0 = np.unique(X0.labels, return_inverse=True)
         known, known_classes = _known(X1.labels, classes)
         if len(known) == len(X1):
@@ -83,7 +87,7 @@ class ClassAwareCoupling(Coupling):
         for label in np.unique(y0):
             inside0, inside1 = (torch.from_numpy(np.flatnonzero(y == label)) for y in (y0, y1))
             if len(inside0) and len(inside1):
-                pairs.append(self.within.prepare(_Part(X0, inside0), _Part(X1, inside1), generator))
+                pairs.append(self.within.prepare(PartOfRows(X0, inside0), PartOfRows(X1, inside1), generator))
                 shares.append(len(inside1) / len(X1))
         return _ClassPairs(pairs, torch.tensor(shares))
 
@@ -97,21 +101,6 @@ def _known(labels, classes):
     values = np.array(labels[known].tolist(), dtype=classes.dtype)
     check_no_unseen(values, classes, "y1", "y0")
     return known, np.searchsorted(classes, values)
-
-
-class _Part:
-    """Some rows of a domain."""
-
-    labels = None
-
-    def __init__(self, X, index):
-        self._X, self._index = X, index
-
-    def __len__(self):
-        return len(self._index)
-
-    def rows(self, index):
-        return self._X.rows(self._index[index])
 
 
 class _ClassPairs(Pairs):
