@@ -260,17 +260,13 @@ def pictures(tmp_path, monkeypatch):
 
 
 def test_translate_images_does_what_the_library_does(pictures, capsys):
-    from PIL import Image
-
     from rfadapt import ImageTranslator
 
     assert run("translate-images dark light --max-iter 5 -o moved --model model.rfa") == 0
     assert "Translated 12 images: moved" in capsys.readouterr().out
     expected = ImageTranslator.load("model.rfa").transform("dark", out="again")
     for path in expected:
-        again, moved = (np.asarray(Image.open(file), int) for file in (path, pictures / "moved" / path.name))
-        # Where a value lies halfway between two, the order of a sum decides.
-        assert abs(again - moved).max() <= 1
+        assert path.read_bytes() == (pictures / "moved" / path.name).read_bytes()
     assert run("translate-images dark light --model model.rfa --load --inverse -o back") == 0
     assert len(list((pictures / "back").iterdir())) == 12
 

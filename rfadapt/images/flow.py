@@ -128,7 +128,7 @@ class ImageFlow:
             parts.setdefault(part, {})[rest] = value.to(device)
         encoder = None
         if "encoder" in parts:
-            encoder = ContentEncoder(shape).to(device)
+            encoder = ContentEncoder(shape).to(device, memory_format=torch.channels_last)  # as it was trained
             encoder.load_state_dict(parts["encoder"])
             encoder.eval().requires_grad_(False)
         flow = cls(translator, encoder, device, conditioned=translator.conditions == "content")
