@@ -71,6 +71,13 @@ class Problem:
         """Source rows, and behind them the target's rows whose labels are known."""
         return np.concatenate([X, self.X_target[self.known]]), np.concatenate([y, self.y_target[self.known]])
 
+    def stacked(self, masked=-1, target=-1):
+        """Both domains as one table: rows, labels, of which the target's are masked, and numbers of the domains."""
+        n = len(self.X_target)
+        source = np.full(len(self.Xs), 1) if self.source is None else self.source
+        X, y = np.concatenate([self.Xs, self.X_target]), np.concatenate([self.ys, np.full(n, masked)])
+        return X, y, np.concatenate([source, np.full(n, target)])
+
 
 def applies(protocol, name, task):
     """Whether a protocol is for a task; the published figures with 1-NN are for two groups of them."""
@@ -133,11 +140,8 @@ def adapted(problem, transport="auto"):
 
 def adapted_several(problem):
     """The same, told which source each row is from."""
-    X = np.concatenate([problem.Xs, problem.X_target])
-    y = np.concatenate([problem.ys, np.full(len(problem.X_target), -1)])
-    domain = np.concatenate([problem.source, np.full(len(problem.X_target), -1)])
-    model = AdaptedClassifier(problem.estimator, random_state=problem.seed)
-    return model.fit(X, y, sample_domain=domain)
+    X, y, domain = problem.stacked()
+    return AdaptedClassifier(problem.estimator, random_state=problem.seed).fit(X, y, sample_domain=domain)
 
 
 def own_transport(name, seed):
@@ -176,10 +180,9 @@ def of_skada(problem, kind):
         estimator = clone(problem.estimator)
         if has_fit_parameter(estimator, "sample_weight"):
             estimator.set_fit_request(sample_weight=True)
-        X = np.concatenate([problem.Xs, problem.X_target])
-        mask = np.full(len(problem.X_target), np.nan if problem.regression else -1)
-        domain = np.repeat([1, -2], [len(problem.Xs), len(problem.X_target)])
-        model = build(base_estimator=estimator).fit(X, np.concatenate([problem.ys, mask]), sample_domain=domain)
+        as_one = replace(problem, source=None)  # several sources too
+        X, y, domain = as_one.stacked(np.nan if problem.regression else -1, target=-2)
+        model = build(base_estimator=estimator).fit(X, y, sample_domain=domain)
         return Fixed(model.predict(problem.X_test, sample_domain=np.full(len(problem.X_test), -2)))
 
 
@@ -278,9 +281,7 @@ def measure_scorers(problem, setting):
     The model is fitted to two thirds of the rows of both domains, and the scorers see the others. The accuracy, the
     first row, is of the target's test rows, which neither has seen.
     """
-    X = np.concatenate([problem.Xs, problem.X_target])
-    y = np.concatenate([problem.ys, np.full(len(problem.X_target), -1)])
-    domain = np.repeat([1, -1], [len(problem.Xs), len(problem.X_target)])
+    X, y, domain = problem.stacked()
     counts = np.bincount(y + 1)
     group = np.where(counts[y + 1] < 3, 0, y + 1)  # too few to be in both parts
     parts = train_test_split(X, y, domain, test_size=1 / 3, stratify=group, random_state=problem.seed)

@@ -187,21 +187,19 @@ def _mushrooms(seed, file, reverse):
     return (*b, *a) if reverse else (*a, *b)
 
 
-def _heart(seed, file, s, t):
-    """A column that one hospital never filled in gets the median of the other."""
+def _heart(seed, file, sources, target):
+    """A column that one side never filled in gets the median of the other."""
     prepare = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    Xs, Xt = _stacked(prepare, file[f"{s}_X"], file[f"{t}_X"])
-    return Xs, file[f"{s}_y"], Xt, file[f"{t}_y"]
+    X, y = (np.concatenate([file[f"{hospital}_{part}"] for hospital in sources]) for part in "Xy")
+    Xs, Xt = _stacked(prepare, X, file[f"{target}_X"])
+    return Xs, y, Xt, file[f"{target}_y"]
 
 
 def _several_hearts(seed, file, target):
     """All other hospitals, each a source of its own."""
     sources = [hospital for hospital in HOSPITALS if hospital != target]
-    X, y = (np.concatenate([file[f"{hospital}_{part}"] for hospital in sources]) for part in "Xy")
-    prepare = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     numbers = np.repeat(range(len(sources)), [len(file[f"{hospital}_y"]) for hospital in sources])
-    Xs, Xt = _stacked(prepare, X, file[f"{target}_X"])
-    return Xs, y, Xt, file[f"{target}_y"], numbers
+    return *_heart(seed, file, sources, target), numbers
 
 
 def _bike(seed, rows):
@@ -295,7 +293,7 @@ def tasks(data):
     for name, reverse in (("mushrooms", False), ("mushrooms-reverse", True)):
         add(name, _mushrooms, "mushrooms_onehot.npz", reverse=reverse)
     for s, t in _ordered_pairs(HOSPITALS):
-        add(f"heart-{s[0]}-{t[0]}", _heart, "heart_disease_4sites.npz", s=s, t=t)
+        add(f"heart-{s[0]}-{t[0]}", _heart, "heart_disease_4sites.npz", sources=[s], target=t)
     for target in HOSPITALS:
         add(f"heart-all-{target[0]}", _several_hearts, "heart_disease_4sites.npz", several=True, target=target)
     for k in (3, 4, 5):
