@@ -71,6 +71,13 @@ def test_costs_are_those_of_one_big_step_at_the_end_of_the_fine_path():
         assert costs[j, k] == pytest.approx(expected, abs=1e-15)
 
 
+def test_costs_take_as_many_evaluations_as_they_say():
+    rows = []
+    step_costs(lambda x, t: rows.append(len(x)) or x, torch.ones(2, 1), Euler(), n_fine=12)
+    # Each time of the path itself, and all big steps that have ended before it.
+    assert sum(rows) == 2 * sum(1 + (k - 1) * (k - 2) // 2 for k in range(1, 13))
+
+
 def test_a_first_order_flow_costs_nothing_along_its_own_path():
     # Every row follows the path of its own pair (x, A x): a quarter of an ellipse.
     path = TrigonometricPath()
