@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from . import rotation
@@ -17,9 +16,9 @@ from ._flow_map import chosen_solver
 from ._flow_record import cheapest_solver, energy_terms, measured, solve_finely, warn_if_cost_rose
 from ._objectives import Regression, SemiDual
 from ._progress import progress_bar
+from ._random import make_generator, random_state_of
 from ._timed_pairs import AnyTime, MatchedPairs
 from ._training import TrainingPlan, TrainingState, train
-from ._validation import make_generator
 from .geometry import ScaledRows, fit_geometry
 from .predictions import PREDICTIONS
 from .schedules import step_costs, uniform_time_grid
@@ -99,7 +98,7 @@ class FlowFit:
     def _read(self):
         frames = [self.geometry.frame(t, self.path) for t in (0.0, 1.0)]
         coupling = self.transport._coupling()
-        if getattr(coupling, "completes_labels", False):
+        if getattr(coupling, "reads_labels", None) is not None:
             # Before rows are held out, as a few of them do not show their classes.
             every = (
                 ScaledRows(X, frame, torch.arange(len(X)), self.device, y)
@@ -115,7 +114,7 @@ class FlowFit:
         """Turn domain 0, if that is asked for or shown by the rows, and begin anew; whether it was turned."""
         x0, x1 = (_some(rows, _PAIRED_ROWS).double().cpu().numpy() for rows in (self.train0, self.train1))
         problem = rotation.LinearProblem(x0, x1, *(covariance.numpy() for covariance in self.covariances))
-        random_state = np.random.RandomState(int(torch.randint(2**31, (), generator=self.generator)))
+        random_state = random_state_of(self.generator)
         if self.transport.rotation == "auto" and not rotation.is_turned(problem, random_state):
             return False
         turn = torch.from_numpy(rotation.fit_rotation(problem, random_state))

@@ -9,17 +9,11 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
 
 from ._samples import DatasetRows, Samples
-
-
-def make_generator(random_state, device="cpu") -> torch.Generator:
-    """The one source of randomness of a call, from scikit-learn's `random_state`."""
-    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    return torch.Generator(device=device).manual_seed(seed)
 
 
 def check_samples(X, name: str, *, n_features: int | None = None, like: str = "X0") -> Samples:

@@ -29,6 +29,8 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
 
     #: Whether the map has an inverse; `InvertibleTransport` says yes.
     invertible = False
+    #: Whether `fit` takes labels that are numbers, not classes.
+    _reads_numbers = False
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -49,8 +49,7 @@ class RectifiedFlowTransport(InvertibleTransport):
     coupling : {"ot", "independent", "class_aware", "joint"} or object, default="ot"
         Who goes where: exact optimal transport on large blocks (`OTCoupling`), all with all, the classes of `y0` each
         with itself (`ClassAwareCoupling`), rows that are near in features and numeric labels (`JointCoupling`),
-        `PairedCoupling` for known pairs, or an object of your own (see
-        `rfadapt.couplings`).
+        `PairedCoupling` for known pairs, or an object of your own (see `rfadapt.couplings`).
     path : {"linear", "vp", "sub-vp", "trigonometric"} or Path, default="linear"
         How a pair moves in time; see `rfadapt.paths`.
     velocity : {"auto", "potential", "gradient", "mlp"} or callable, default="auto"
@@ -422,6 +421,10 @@ class RectifiedFlowTransport(InvertibleTransport):
 
     def _path(self):
         return PATHS[self.path]() if isinstance(self.path, str) else self.path
+
+    @property
+    def _reads_numbers(self):
+        return getattr(self._coupling(), "reads_labels", None) == "numbers"
 
     def _coupling(self):
         if self.coupling == "ot":

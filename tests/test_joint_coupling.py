@@ -6,7 +6,14 @@ import pytest
 import torch
 from sklearn.linear_model import LinearRegression
 
-from rfadapt import AdaptedRegressor, ClassAwareCoupling, JointCoupling, OTCoupling, RectifiedFlowTransport
+from rfadapt import (
+    AdaptedRegressor,
+    ClassAwareCoupling,
+    ClassRegularizedSinkhornTransport,
+    JointCoupling,
+    OTCoupling,
+    RectifiedFlowTransport,
+)
 from rfadapt.geometry import TensorRows
 
 COUPLING = JointCoupling(OTCoupling(n_jobs=1))
@@ -107,6 +114,15 @@ def test_labels_that_will_not_do_are_refused(y0, y1, message):
 def test_a_weight_is_a_finite_number_above_zero(weight):
     with pytest.raises(ValueError, match="weight must be"):
         JointCoupling(weight=weight)
+
+
+@pytest.mark.parametrize(
+    "transport", [ClassRegularizedSinkhornTransport(), RectifiedFlowTransport(coupling=ClassAwareCoupling())]
+)
+def test_numbers_of_a_regressor_do_not_become_classes(transport):
+    X0, y0, X1, _ = with_numbers(0, 50)
+    with pytest.raises(ValueError, match="needs (the labels of the source|those of domain 0)"):
+        AdaptedRegressor(LinearRegression(), transport).fit(X0, y0.round(), X_target=X1)
 
 
 def test_numbers_are_no_classes():

@@ -13,7 +13,8 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from torch.utils.data import TensorDataset
 
-from rfadapt._validation import check_samples, make_generator
+from rfadapt._random import make_generator
+from rfadapt._validation import check_samples
 
 ROWS = np.array([[0.5, -2.0], [1.0, -1.5], [0.0, -2.5]])
 FINE = np.random.default_rng(0).normal(size=(30, 2))

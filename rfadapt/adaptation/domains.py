@@ -31,9 +31,8 @@ class Domains:
         """Labels of the target, masked where they are not known; None if none is."""
         return self.y1 if self.known1.any() else None
 
-    def of_source(self, number):
-        """The same with the rows of one source."""
-        rows = self.domain0 == number
+    def of_source(self, rows):
+        """The same with some of the source's rows."""
         y0 = None if self.y0 is None else self.y0[rows]
         return replace(self, X0=self.X0[rows], y0=y0, domain0=self.domain0[rows])
 

@@ -48,12 +48,13 @@ class Movement:
         if isinstance(transport, Account):
             fitted.fit(X0, y0, X1)
             return cls.by_account(fitted, direction, reason="it was given")
-        is_number = y0 is None and domains.y0 is not None and domains.y0.dtype.kind == "f"
+        if fitted._reads_numbers:
+            y0 = domains.y0
         if backwards:
-            # A transport's own source is the target here, whose classes are masked; numbers may be missing anywhere.
-            fitted.fit(X1, X0, y0=domains.labels1 if is_number else None, y1=domains.y0 if is_number else y0)
+            # The target is the transport's own source: all classes of that are needed, but not all numbers.
+            fitted.fit(X1, X0, y0=domains.labels1 if fitted._reads_numbers else None, y1=y0)
         else:
-            fitted.fit(X0, X1, y0=domains.y0 if is_number else y0, y1=domains.labels1)
+            fitted.fit(X0, X1, y0=y0, y1=domains.labels1)
         return cls(fitted, direction, False, type(fitted).__name__, reason="it was given")
 
     @classmethod

@@ -37,7 +37,7 @@ class SeveralMovements:
         moved, weights = np.array(domains.X0), np.ones(len(domains.X0))
         for number in numbers.tolist():
             rows = domains.domain0 == number
-            part = domains.of_source(number)
+            part = domains.of_source(rows)
             labels = None if y0 is None else y0[rows]
             seed = random_state.randint(np.iinfo(np.int32).max)
             parts[number] = Movement.fit(transport, "source_to_target", part, labels, seed, refined=False)

@@ -13,8 +13,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
+from .._random import make_generator
 from .._samples import Samples
-from .._validation import make_generator
 from ..base import BaseTransport
 
 POSITIVE = Interval(Real, 0, None, closed="neither")

@@ -37,11 +37,22 @@ class Coupling(ABC):
     #: Whether pairs are of all rows as often and by their features alone, so that the flow has to lead to the target as
     #: a whole at least as near as it begins.
     is_balanced = True
-    #: Whether labels that are not known are to be found by `complete_labels`, before rows are held out.
-    completes_labels = False
+    #: What labels it pairs by: "classes", "numbers", or None. Those that are not known are found by `complete_labels`,
+    #: before rows are held out.
+    reads_labels: str | None = None
 
     def complete_labels(self, X0, X1, generator):
-        """Labels of all rows of the two domains; as they are, unless a coupling finds those that are missing."""
+        """Labels of all rows of the two domains; as they are, unless a coupling finds those that are missing.
+
+        Parameters
+        ----------
+        X0, X1 : Rows
+        generator : torch.Generator
+
+        Returns
+        -------
+        y0, y1 : ndarray of shape (n0,), (n1,)
+        """
         return X0.labels, X1.labels
 
     @abstractmethod

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets
 
+from .._random import random_state_of
 from ..masked_labels import check_no_unseen, is_masked, is_minus_one
 from ..target_labels import TargetLabels
 from .base import Coupling, Pairs, PartOfRows
@@ -49,20 +50,10 @@ class ClassAwareCoupling(Coupling):
     within: Coupling = field(default_factory=OTCoupling)
 
     is_balanced = False
-    completes_labels = True
+    reads_labels = "classes"
 
     def complete_labels(self, X0, X1, generator):
-        """Labels of all rows of the two domains, those of domain 1 being found where they are not known.
-
-        Parameters
-        ----------
-        X0, X1 : Rows
-        generator : torch.Generator
-
-        Returns
-        -------
-        y0, y1 : ndarray of shape (n0,), (n1,)
-        """
+        """As `Coupling.complete_labels`; those of domain 1 are found where they are not known."""
         if X0.labels is None:
             raise ValueError(
                 "ClassAwareCoupling pairs rows by their classes and needs those of domain 0: fit(X0, X1, y0=...); got "
@@ -77,7 +68,7 @@ class ClassAwareCoupling(Coupling):
         if len(known) == len(X1):
             return X0.labels, classes[known_classes]
         x0, x1 = (X.rows(torch.arange(len(X))).cpu().numpy() for X in (X0, X1))
-        random_state = np.random.RandomState(int(torch.randint(2**31, (), generator=generator)))
+        random_state = random_state_of(generator)
         found = TargetLabels.find(x0, classes0, x1, known, known_classes, random_state)
         return X0.labels, classes[found.classes1]
 

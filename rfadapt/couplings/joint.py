@@ -10,6 +10,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
+from .._random import random_state_of
 from ..masked_labels import is_missing
 from .base import Coupling, Pairs, PartOfRows
 from .blocks import OTCoupling
@@ -81,7 +82,7 @@ class JointCoupling(Coupling):
 
     # Labels may ask for another map than the one that the features alone suggest, which training starts from.
     is_balanced = False
-    completes_labels = True
+    reads_labels = "numbers"
 
     def __post_init__(self):
         if not 0 < self.weight < np.inf:
@@ -91,16 +92,7 @@ class JointCoupling(Coupling):
             )
 
     def complete_labels(self, X0, X1, generator):
-        """Labels of all rows of the two domains, those of one of them being found where they are not known.
-
-        Parameters
-        ----------
-        X0, X1 : Rows
-        generator : torch.Generator
-
-        Returns
-        -------
-        y0, y1 : ndarray of float64 of shape (n0,), (n1,)
+        """As `Coupling.complete_labels`, in float64; those of one domain are found where they are not known.
 
         Raises
         ------
@@ -139,7 +131,7 @@ class JointCoupling(Coupling):
         part0, part1, labels0 = PartOfRows(X0, used0), PartOfRows(X1, used1), y0[used0.numpy()]
         known = np.flatnonzero(~np.isnan(y1))
         known_rows, known_labels = _array(X1.rows(torch.from_numpy(known))), y1[known]
-        random_state = np.random.RandomState(int(torch.randint(2**31, (), generator=generator)))
+        random_state = random_state_of(generator)
         model = _smooth_regressor(_array(part1.rows(torch.arange(len(part1)))), random_state)
         kept = y1[used1.numpy()]
         # A constant guess adds the same to every plan: the first round pairs by features and known labels.

@@ -15,7 +15,7 @@ import torch
 from .._devices import resolve_device
 from .._persistence import read_model, write_model
 from .._progress import progress_bar
-from .._validation import make_generator
+from .._random import make_generator
 from ..paths import PATHS
 from . import content
 from .domain_loss import domain_loss, fit_domain_features

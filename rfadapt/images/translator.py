@@ -13,7 +13,8 @@ from torch import nn
 
 from .._devices import resolve_device
 from .._persistence import read_model, write_model
-from .._validation import kept_if_it_fails, make_generator
+from .._random import make_generator
+from .._validation import kept_if_it_fails
 from ..paths import PATHS, Path
 from ..schedules import uniform_time_grid
 from ..solvers import SOLVERS, Solver
