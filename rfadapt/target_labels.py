@@ -37,52 +37,11 @@ class TargetLabels:
         Number of the class of each target row; of those that are known, theirs.
     scores0, scores1 : ndarray of shape (n_source, n_classes), (n_target, n_classes)
         Scores of the classes, near 1 for the one that a row has and near 0 for the others.
-    plain_scores1 : ndarray of shape (n_target, n_classes)
-        The same from the source alone, without the target's rows.
-    n_rounds : int
     """
 
     classes1: np.ndarray
     scores0: np.ndarray
     scores1: np.ndarray
-    plain_scores1: np.ndarray
-    n_rounds: int
-
-    @classmethod
-    def find(cls, X0, classes0, X1, known1, known_classes, random_state, weights=None):
-        """Label the target.
-
-        Parameters
-        ----------
-        X0 : ndarray of shape (n_source, n_features)
-        classes0 : ndarray of int of shape (n_source,)
-            Numbers of their classes, from 0.
-        X1 : ndarray of shape (n_target, n_features)
-        known1 : ndarray of int of shape (n_known,)
-            Numbers of the target rows whose class is known.
-        known_classes : ndarray of int of shape (n_known,)
-        random_state : RandomState
-            Draws the landmarks.
-        weights : ndarray of shape (n_source,), optional
-            By default every class weighs alike, as nothing is known of their proportions in the target. A rare class of
-            the source would otherwise lose its part of the target to the others, round by round.
-        """
-        if weights is None:
-            weights = compute_sample_weight("balanced", classes0)
-        used0, used1 = (drawn(np.arange(len(X)), random_state, _GRAPH_ROWS) for X in (X0, X1))
-        used1 = np.concatenate([known1, used1[~np.isin(used1, known1)]])
-        n_classes, source = classes0.max() + 1, (X0[used0], classes0[used0], weights[used0])
-        committee = _Committee(
-            _KernelMachine(view, *source, X1[used1], known_classes, n_classes, random_state)
-            for view in _views(X0, X1)
-        )
-        committee.solve_plain()
-        plain_scores1 = committee.scores(X1)
-        n_rounds = committee.solve(known_classes)
-        scores0, scores1 = committee.scores(X0), committee.scores(X1)
-        classes1 = scores1.argmax(axis=1)
-        classes1[known1] = known_classes
-        return cls(classes1, scores0, scores1, plain_scores1, n_rounds)
 
 
 @dataclass(frozen=True)
@@ -107,30 +66,78 @@ def _views(X0, X1):
     ]
 
 
-class _Committee:
-    """Kernel machines in several views, which share the target's classes from round to round."""
+class Committee:
+    """Kernel machines in several views, which share the target's classes from round to round.
 
-    def __init__(self, machines):
-        self._machines = list(machines)
+    Parameters
+    ----------
+    X0 : ndarray of shape (n_source, n_features)
+    classes0 : ndarray of int of shape (n_source,)
+        Numbers of their classes, from 0.
+    X1 : ndarray of shape (n_target, n_features)
+    known1 : ndarray of int of shape (n_known,)
+        Numbers of the target rows whose class is known.
+    known_classes : ndarray of int of shape (n_known,)
+    random_state : RandomState
+        Draws the landmarks.
+    weights : ndarray of shape (n_source,), optional
+        By default every class weighs alike, as nothing is known of their proportions in the target. A rare class of
+        the source would otherwise lose its part of the target to the others, round by round.
 
-    def solve_plain(self):
-        """Fit to the source's labels alone."""
+    Attributes
+    ----------
+    plain_scores1 : ndarray of shape (n_target, n_classes)
+        Scores of the target from the source alone, without the target's rows.
+    """
+
+    def __init__(self, X0, classes0, X1, known1, known_classes, random_state, weights=None):
+        if weights is None:
+            weights = compute_sample_weight("balanced", classes0)
+        self._X0, self._X1, self._known1, self._known_classes = X0, X1, known1, known_classes
+        used0, used1 = (drawn(np.arange(len(X)), random_state, _GRAPH_ROWS) for X in (X0, X1))
+        used1 = np.concatenate([known1, used1[~np.isin(used1, known1)]])
+        n_classes, source = classes0.max() + 1, (X0[used0], classes0[used0], weights[used0])
+        self._machines = [
+            _KernelMachine(view, *source, X1[used1], known_classes, n_classes, random_state) for view in _views(X0, X1)
+        ]
         for machine in self._machines:
             machine.solve_plain()
+        self.plain_scores1 = self._scores(X1)
+        self._expected_shares = _expected(self._target_scores(), known_classes).mean(axis=0)
 
-    def solve(self, known_classes) -> int:
-        """Go through the rounds until the target's classes stay; the first rows of it have known ones."""
-        labels = None
-        for n_rounds in range(1, _MAX_ROUNDS + 1):
+    def label(self, shares=None):
+        """Go through the rounds until the target's classes stay.
+
+        Parameters
+        ----------
+        shares : ndarray of shape (n_classes,), optional
+            Shares of the classes in the target. Without it those of the round before count, and in the first round what
+            the source alone makes expect: where that is in doubt, it expects every class, and so does no harm.
+
+        Returns
+        -------
+        labels : TargetLabels
+        """
+        classes, current = None, self._expected_shares if shares is None else shares
+        for _ in range(_MAX_ROUNDS):
             for machine in self._machines:
-                machine.solve(labels)
-            previous, labels = labels, sum(machine.target_scores() for machine in self._machines).argmax(axis=1)
-            labels[: len(known_classes)] = known_classes
-            if previous is not None and (labels == previous).all():
-                return n_rounds
-        return _MAX_ROUNDS
+                machine.solve(current, classes)
+            previous, classes = classes, self._target_scores().argmax(axis=1)
+            classes[: len(self._known_classes)] = self._known_classes
+            if shares is None:
+                current = np.bincount(classes, minlength=len(current)) / len(classes)
+            if previous is not None and (classes == previous).all():
+                break
+        scores0, scores1 = self._scores(self._X0), self._scores(self._X1)
+        classes1 = scores1.argmax(axis=1)
+        classes1[self._known1] = self._known_classes
+        return TargetLabels(classes1, scores0, scores1)
 
-    def scores(self, X):
+    def _target_scores(self):
+        """Scores of the target rows that the machines were made with."""
+        return sum(machine.target_scores() for machine in self._machines) / len(self._machines)
+
+    def _scores(self, X):
         """Mean scores of the classes of any rows, of shape (n_samples, n_classes)."""
         return sum(machine.scores(X) for machine in self._machines) / len(self._machines)
 
@@ -141,7 +148,7 @@ class _KernelMachine:
     def __init__(self, view, X0, y0, weights, X1, known1, n_classes, random_state):
         """`known1` are the classes of the first target rows."""
         rows = np.concatenate([view.enter(X0), view.enter(X1)])
-        self._view, self._n0, self._y0, self._n_classes = view, len(X0), y0, n_classes
+        self._view, self._n0, self._n_classes = view, len(X0), n_classes
         self._landmarks = drawn(rows, random_state, _LANDMARKS)
         distances = cdist(self._landmarks, self._landmarks, "sqeuclidean")
         self._gamma = 0.5 / (distances.mean() or 1.0)
@@ -153,6 +160,8 @@ class _KernelMachine:
         weighted = labelled.T * np.concatenate([weights, np.full(len(known1), _KNOWN)])
         ridge = _NORM * np.eye(self._features.shape[1])
         of_source = weighted[:, : self._n0]
+        inside = (y0 == np.arange(n_classes)[:, None]).astype(float)
+        self._class_means0 = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
         self._plain = of_source @ labelled[: self._n0] + ridge, of_source @ labels[: self._n0]
         laplacian = _laplacian(normalize(rows) if view.by_angle else rows)
         self._fixed = weighted @ labelled + ridge + _GRAPH * self._features.T @ (laplacian @ self._features)
@@ -162,9 +171,9 @@ class _KernelMachine:
         """Fit to the source's labels alone."""
         self._coefficients = np.linalg.solve(*self._plain)
 
-    def solve(self, labels):
-        """Fit with `labels` for the classes of the target rows, or None where they have none yet."""
-        contrasts = self._contrasts(labels)
+    def solve(self, shares, labels):
+        """Fit with the shares of the classes in the target, and `labels` of its rows, None where they have none yet."""
+        contrasts = self._contrasts(shares, labels)
         norm = np.linalg.norm(contrasts @ contrasts.T) or 1.0
         means = contrasts @ self._features
         self._coefficients = np.linalg.solve(self._fixed + _DISCREPANCY / norm * means.T @ means, self._target)
@@ -180,15 +189,25 @@ class _KernelMachine:
     def _at(self, z):
         return np.exp(-self._gamma * cdist(z, self._landmarks, "sqeuclidean")) @ self._whiten
 
-    def _contrasts(self, labels):
-        """Vectors whose product with any values is the source's mean less the target's, by class and over all."""
-        n0, n1 = self._n0, len(self._features) - self._n0
-        every = np.concatenate([np.full(n0, 1 / n0), np.full(n1, -1 / n1)])
-        contrasts = [np.sqrt(self._n_classes) * every]
-        for c in range(self._n_classes if labels is not None else 0):
-            inside0, inside1 = self._y0 == c, labels == c
-            contrasts.append(np.concatenate([inside0 / max(inside0.sum(), 1), -(inside1 / max(inside1.sum(), 1))]))
+    def _contrasts(self, shares, labels):
+        """Vectors whose product with any values is the source's mean less the target's, over all and by class.
+
+        Over all, the source's classes have the shares that they have in the target: with its own, what the target has
+        more of would be taken for another class.
+        """
+        n1 = len(self._features) - self._n0
+        contrasts = [np.sqrt(self._n_classes) * np.concatenate([shares @ self._class_means0, np.full(n1, -1 / n1)])]
+        for c in [] if labels is None else np.unique(labels):
+            inside1 = (labels == c).astype(float)
+            contrasts.append(np.concatenate([self._class_means0[c], -inside1 / inside1.sum()]))
         return np.array(contrasts)
+
+
+def _expected(scores, known_classes):
+    """Probabilities of the classes by their scores; the first rows have known classes."""
+    expected = scores.clip(1e-9, 1)
+    expected[: len(known_classes)] = np.eye(scores.shape[1])[known_classes]
+    return expected / expected.sum(axis=1, keepdims=True)
 
 
 def _laplacian(rows):

@@ -56,6 +56,15 @@ def test_labels_may_be_strings():
     assert (from0 == to1).mean() > 0.99
 
 
+def test_minus_one_may_be_a_class():
+    X0, y0 = clumps(0, [60, 60, 0])
+    X1, y1 = clumps(1, [30, 90, 0])
+    masked = np.where(np.arange(len(y1)) % 10, np.nan, np.where(y1 == 0, -1.0, 1.0))
+    from0, to1 = pairs(X0, np.where(y0 == 0, -1, 1), X1, masked)
+    assert (from0 == to1).mean() > 0.99
+    assert np.allclose(np.bincount(to1) / len(to1), [0.25, 0.75], atol=0.03)
+
+
 def test_the_flow_moves_every_class_to_itself():
     X0, y0 = clumps(0, [150, 150, 0])
     X1, y1 = clumps(1, [60, 240, 0])

@@ -49,6 +49,8 @@ class Account(BaseEstimator):
     needs_classes = False
     #: Whether it is weighed only where no simpler account brings the domains together.
     is_last_resort = False
+    #: Whether it can fit so much that it is weighed only with as many rows as a matrix of all directions has entries.
+    is_flexible = False
 
     weights_ = None
     labelled_target_ = None
@@ -259,6 +261,10 @@ class AffineAccount(Account):
     def is_last_resort(self):
         return self.mirrored
 
+    @property
+    def is_flexible(self):
+        return self.turned or self.mirrored
+
     def fit(self, X0, y0, X1):
         """As `Account.fit`."""
         self._projection = Projection.fit(X0, X1)
@@ -305,6 +311,10 @@ class TransportAccount(Account):
         self.transport = transport
         self.name = name or type(transport).__name__
         self.is_last_resort = is_last_resort
+
+    @property
+    def is_flexible(self):
+        return self.is_last_resort
 
     def fit(self, X0, y0, X1):
         """As `Account.fit`."""

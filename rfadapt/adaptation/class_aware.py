@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..target_labels import TargetLabels
+from ..target_labels import Committee
 from .accounts import Account
 
 
@@ -13,9 +13,10 @@ class ClassAware(Account):
     r"""An account, refined by the target's own classes: the target rows are labelled, to be trained on as well.
 
     A kernel classifier f of all rows, by least squares on the labelled source, is held to three things [1]_ [2]_:
-    the mean of f's features is the same in both domains, over all rows and over those of each class (maximum mean
-    discrepancy; the target's classes are those that f gave in the round before); f changes little between
-    neighbours in the graph of both domains; and its norm is small:
+    the mean of f's features is the same in both domains, over all rows, where the source's classes get the proportions
+    that the target has [4]_, and over those of each class (maximum mean discrepancy; the target's classes are those
+    that f gave in the round before); f changes little between neighbours in the graph of both domains; and its norm is
+    small:
 
     .. math:: \min_f \sum_{i \in \text{source}} w_i \|y_i - f(x_i)\|^2 + 10\, \operatorname{tr} f' M f
               + \operatorname{tr} f' L f + 0.1\, \|f\|_K^2
@@ -41,15 +42,15 @@ class ClassAware(Account):
     labelled_target_ : tuple (rows, labels)
     margin_ : float
         Mean distance between the two largest of a target row's scores, which are folded back where they are beyond 0
-        or 1: how well the classes separate there.
+        or 1, where f takes the account at its word that the classes have the proportions of the source as it weighs
+        it: how well the classes separate there if the account is right.
     plain_margin_ : float
         The same of a classifier of the moved source alone, without the target's rows: how sure it is already.
     source_accuracy_ : float
-        Share of the source rows whose class f finds.
+        Share of the source rows whose class this f finds.
     has_collapsed_ : bool
         Whether classes of the target have vanished over the rounds: the entropy of their proportions is less than half
         of that before.
-    n_rounds_ : int
 
     References
     ----------
@@ -58,6 +59,8 @@ class ClassAware(Account):
     .. [2] Wang, Feng, Chen, Yu, Huang, Yu, "Visual domain adaptation with manifold embedded distribution
        alignment", ACM Multimedia 2018.
     .. [3] Williams, Seeger, "Using the Nyström method to speed up kernel machines", NIPS 2000.
+    .. [4] Yan, Ding, Li, Wang, Xu, Zuo, "Mind the class weight bias: weighted maximum mean discrepancy for
+       unsupervised domain adaptation", CVPR 2017.
     """
 
     name = "class-aware"
@@ -102,15 +105,16 @@ class ClassAware(Account):
         self.classes_, index = np.unique(y0, return_inverse=True)
         known = np.array([], dtype=int) if y1 is None else np.flatnonzero(known1)
         known_classes = known if y1 is None else np.searchsorted(self.classes_, y1[known].astype(self.classes_.dtype))
-        labels = TargetLabels.find(
+        committee = Committee(
             self.start_.transform(X0), index, X1, known, known_classes, check_random_state(self.random_state),
             self.weights_,
         )  # fmt: skip
-        self.n_rounds_ = labels.n_rounds
-        self.plain_margin_, self.margin_ = _margin(labels.plain_scores1), _margin(labels.scores1)
-        self.has_collapsed_ = _entropy(labels.classes1) < _entropy(labels.plain_scores1.argmax(axis=1)) / 2
+        as_told = committee.label(np.bincount(index, self.weights_) / len(index))
+        self.plain_margin_, self.margin_ = _margin(committee.plain_scores1), _margin(as_told.scores1)
+        self.source_accuracy_ = float((as_told.scores0.argmax(axis=1) == index).mean())
+        labels = committee.label()
+        self.has_collapsed_ = _entropy(labels.classes1) < _entropy(committee.plain_scores1.argmax(axis=1)) / 2
         self.labelled_target_ = X1, self.classes_[labels.classes1]
-        self.source_accuracy_ = float((labels.scores0.argmax(axis=1) == index).mean())
 
     def transform(self, X0):
         """Source rows as the first account moves them."""

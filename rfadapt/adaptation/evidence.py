@@ -86,13 +86,14 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
        others. One that leaves at most a fifth of it, besides sampling noise, explains the shift, unless its weights
        leave less than 5 % of the source. Two are a last resort, as they explain too much: a mirror image, in which a
        cloud without much shape looks alike, and the flow. They must also leave half of what any simpler account leaves,
-       and are not weighed where one of those leaves no more than noise, nor with fewer rows than a matrix of all
-       directions has entries. If no account explains the shift, no row is moved or weighed: acting on a wrong account
-       costs more than it gains.
+       and are not weighed where one of those leaves no more than noise. These two, and a turn, are not weighed with
+       fewer rows than a matrix of all directions has entries either. If no account explains the shift, no row is
+       moved or weighed: acting on a wrong account costs more than it gains.
     3. With classes, doing nothing and each account that explains the shift are refined by the target's own
        classes (`ClassAware`). The score is the margin between the classes in the target, the mean of before and after
-       refining, times the share of the source rows that the refined classifier gets right. The best score wins; within
-       10 %, the simpler account. It is kept unrefined where a classifier of the moved source alone separates the
+       refining, times the share of the source rows that the refined classifier gets right; for this score it takes the
+       account at its word that the classes keep their (weighed) proportions. The best score wins; within 10 %, the
+       simpler account. It is kept unrefined where a classifier of the moved source alone separates the
        classes of the target already. A refinement that loses classes of the target does not count.
        Without classes, the simplest account that explains the shift wins.
     4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, or at
@@ -148,7 +149,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
     told_apart = judge.shift > judge.noise
     for candidate in candidates if told_apart else []:
         least_left = min(entry["discrepancy"] for entry in evidence)
-        if candidate.is_last_resort and (least_left <= judge.noise or judge.n_rows < judge.n_directions**2):
+        if candidate.is_last_resort and least_left <= judge.noise:
+            continue
+        if candidate.is_flexible and judge.n_rows < judge.n_directions**2:
             continue
         began = time.perf_counter()
         left = judge.discrepancy(candidate)

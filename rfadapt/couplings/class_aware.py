@@ -9,8 +9,8 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets
 
 from .._random import random_state_of
-from ..masked_labels import check_no_unseen, is_masked, is_minus_one
-from ..target_labels import TargetLabels
+from ..masked_labels import check_no_unseen, is_masked, is_minus_one, is_missing
+from ..target_labels import Committee
 from .base import Coupling, Pairs, PartOfRows
 from .blocks import OTCoupling
 
@@ -69,7 +69,7 @@ class ClassAwareCoupling(Coupling):
             return X0.labels, classes[known_classes]
         x0, x1 = (X.rows(torch.arange(len(X))).cpu().numpy() for X in (X0, X1))
         random_state = random_state_of(generator)
-        found = TargetLabels.find(x0, classes0, x1, known, known_classes, random_state)
+        found = Committee(x0, classes0, x1, known, known_classes, random_state).label()
         return X0.labels, classes[found.classes1]
 
     def prepare(self, X0, X1, generator):
@@ -87,8 +87,7 @@ def _known(labels, classes):
     """Numbers of the rows whose class is known, and numbers of their classes."""
     if labels is None:
         return np.array([], dtype=int), np.array([], dtype=int)
-    is_known = ~is_masked(labels) if not is_minus_one(classes).any() else np.ones(len(labels), dtype=bool)
-    known = np.flatnonzero(is_known)
+    known = np.flatnonzero(~(is_missing(labels) if is_minus_one(classes).any() else is_masked(labels)))
     values = np.array(labels[known].tolist(), dtype=classes.dtype)
     check_no_unseen(values, classes, "y1", "y0")
     return known, np.searchsorted(classes, values)
