@@ -9,6 +9,8 @@ from .geometry import Geometry
 from .predictions import PREDICTIONS
 from .velocity import VELOCITIES, AffineVelocity, ConvexPotential, FlowVelocity, PotentialVelocity
 
+# What a field is made from again, of those of its kind that have it.
+_SIZES = ("width", "degree", "sharpest")
 _FIELDS = ("velocity_", "student_", "inverse_student_")
 
 
@@ -33,7 +35,7 @@ def flow_state(flow) -> tuple[dict, dict]:
         learned = field.learned
         values["fields"][attribute] = {
             "learned": None if learned is None else type(learned).__name__,
-            "sizes": {name: getattr(learned, name) for name in ("width", "degree") if hasattr(learned, name)},
+            "sizes": {name: getattr(learned, name) for name in _SIZES if hasattr(learned, name)},
             "base": field.base is not None,
         }
     return tensors, values

@@ -193,9 +193,13 @@ class FlowFit:
         return pairs if self.can_watch else (*pairs, None)
 
     def regress(
-        self, velocity, pairs, held, number, *, bound_energy, weighted=True, move=solve_finely, backwards=False
-    ):
-        """Train the learned part of `velocity`; `move` is how it moves the rows that it is watched on."""
+        self, velocity, pairs, held, number,
+        *, bound_energy, to_beat=None, weighted=True, move=solve_finely, backwards=False,
+    ):  # fmt: skip
+        """Train the learned part of `velocity`; `move` is how it moves the rows that it is watched on.
+
+        Unless it betters `to_beat`, by default what it is before training, that is the result.
+        """
         transport, base, learned = self.transport, velocity.base, velocity.learned
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         objective = Regression(
@@ -215,7 +219,7 @@ class FlowFit:
             loss = objective.held_out(held, n)
         return self._train(
             objective,
-            copy.deepcopy(learned),
+            copy.deepcopy(learned) if to_beat is None else to_beat,
             loss,
             getattr(learned, "learning_rate", 1e-3),
             partial(FlowVelocity, base, path=self.path, prediction=self.prediction),

@@ -9,7 +9,7 @@ import torch
 from conftest import NOTHING_LEARNED, make_clouds, quick_flow, relative_error
 from sklearn.base import clone
 
-from rfadapt import RectifiedFlowTransport, _distillation, compare_transports
+from rfadapt import PairedCoupling, RectifiedFlowTransport, _distillation, compare_transports
 from rfadapt.metrics import energy_distance
 from rfadapt.paths import PATHS
 from rfadapt.predictions import PREDICTIONS
@@ -143,6 +143,27 @@ def test_a_distilled_flow_moves_rows_in_one_step_each_way(distilled, clouds):
         exact = getattr(teacher.set_params(solver="rk4", n_steps=16), method)(X)
         assert relative_error(result, exact) < relative_error(getattr(one, method)(X), exact)
         assert relative_error(result, exact) < 0.1
+
+
+def test_a_student_parts_rows_more_sharply_than_its_teacher_at_one_time():
+    X0 = np.random.default_rng(0).normal(size=(1500, 4))
+    X1 = X0 + 3 * np.sign(X0[:, :1]) * [1, 0, 0, 0]
+    settings = {"coupling": PairedCoupling(), "velocity": "gradient", "width": 64, "scaling": None, "batch_size": 256}
+    flow = quick_flow(**settings, max_iter=300, distill=True).fit(X0, X1)
+    teacher = copy.copy(flow).set_params(distill=False)
+    one, many = (copy.copy(teacher).set_params(solver=solver, n_steps=n) for solver, n in (("euler", 1), ("rk4", 16)))
+    for method, X in (("transform", X0), ("inverse_transform", X1)):
+        exact = getattr(many, method)(X)
+        student, step = (relative_error(getattr(each, method)(X), exact) for each in (flow, one))
+        assert student < 0.35 * step
+
+
+def test_a_student_that_learns_nothing_is_one_step_of_its_teacher(clouds):
+    flow = quick_flow(**{**BENT, "max_iter": 300}, n_reflow=1).fit(*clouds)
+    flow.set_params(warm_start=True, distill=True, n_reflow=0, **NOTHING_LEARNED).fit(*clouds)
+    step = copy.copy(flow).set_params(distill=False, solver="euler", n_steps=1)
+    for method, X in (("transform", clouds[0]), ("inverse_transform", clouds[1])):
+        np.testing.assert_allclose(getattr(flow, method)(X), getattr(step, method)(X), atol=1e-4)
 
 
 def test_what_distillation_reports(distilled, clouds):

@@ -21,7 +21,7 @@ from rfadapt.velocity import (
 )
 
 LEARNED = {
-    "gradient": lambda: GradientVelocity(3, 32, generator=torch.Generator().manual_seed(0)),
+    "gradient": lambda: GradientVelocity(3, 32, sharpest=4.0, generator=torch.Generator().manual_seed(0)),
     "mlp": lambda: MLPVelocity(3, 32, generator=torch.Generator().manual_seed(0)),
 }
 
@@ -187,7 +187,7 @@ def test_a_gradient_field_at_one_time_is_itself_there(time, perturbed):
 
 def test_a_gradient_field_at_one_time_is_what_it_is_at_many():
     generator = torch.Generator().manual_seed(0)
-    field = GradientVelocity(3, width=16, generator=generator)
+    field = GradientVelocity(3, width=16, sharpest=4.0, generator=generator)
     with torch.no_grad():
         for parameter in field.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -195,3 +195,17 @@ def test_a_gradient_field_at_one_time_is_what_it_is_at_many():
     for time in (0.0, 0.3, 1.0):
         shared = field(x, torch.tensor(time).expand(50))
         assert torch.allclose(shared, field(x, torch.full((50,), time)), atol=1e-5)
+
+
+def test_ridge_functions_rise_as_sharply_as_they_say():
+    field = GradientVelocity(1, width=5, degree=0, sharpest=16.0, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        field.weight.fill_(1.0)
+        field.offset.zero_()
+    x, t = torch.zeros(1, 1), torch.zeros(1)
+    slopes = []
+    for k in range(5):
+        with torch.no_grad():
+            field.height.zero_()[0, k] = 1.0
+        slopes.append(torch.autograd.functional.jacobian(lambda x: field(x, t), x).item())
+    np.testing.assert_allclose(slopes, [1, 2, 4, 8, 16], rtol=1e-5)
