@@ -71,8 +71,7 @@ def _student(fit, grid, solver, number, *, backwards):
     is_potential = isinstance(teacher.learned, PotentialVelocity)
     if teacher.learned is None or (is_potential and not backwards):
         return teacher, 0  # crosses every interval in one step as it is
-    time = float(grid[-1 if backwards else 0])
-    student, to_beat = _beginner(fit, time) if len(grid) == 2 else (copy.deepcopy(teacher), None)
+    student, to_beat = _beginner(fit, 1 if backwards else 0) if len(grid) == 2 else (copy.deepcopy(teacher), None)
     pairs, held = fit.matched_pairs(grid, at_starts=True, backwards=backwards)
     student, n_iter, _ = fit.regress(
         student, pairs, held, number,
@@ -91,16 +90,16 @@ def _beginner(fit, time):
     A flow parts rows little by little, a single step all at once. The teacher's ridge functions are too smooth for
     that, and training does not sharpen them.
     """
-    teacher = fit.velocity
-    if isinstance(teacher.learned, GradientVelocity):
-        width, base, to_beat = teacher.learned.width, teacher.base, teacher.learned.at(time)
-    elif isinstance(teacher.learned, PotentialVelocity):
+    teacher, learned = fit.velocity, fit.velocity.at_end(time)
+    if isinstance(learned, GradientVelocity):
+        width, base, to_beat = learned.width, teacher.base, learned.at(time)
+    elif isinstance(learned, PotentialVelocity):
         n_rows = min(len(fit.train0), len(fit.train1))
         width = fit.transport._resolved_width(len(fit.geometry.scale), n_rows, _LARGEST_WIDTH)
         base = None if fit.covariances is None else AffineVelocity(*fit.covariances, fit.path).to(fit.device)
         to_beat = None
     else:
-        return copy.deepcopy(teacher), None
+        return FlowVelocity(teacher.base, copy.deepcopy(learned), fit.path, fit.prediction), None
     learned = GradientVelocity(
         len(fit.geometry.scale), width, degree=0, sharpest=_SHARPEST, generator=fit.generator
     ).to(fit.device)

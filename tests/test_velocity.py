@@ -16,6 +16,7 @@ from rfadapt.velocity import (
     FlowVelocity,
     GradientVelocity,
     MLPVelocity,
+    PhasedVelocity,
     gaussian_map,
     shrunk_covariances,
 )
@@ -209,3 +210,16 @@ def test_ridge_functions_rise_as_sharply_as_they_say():
             field.height.zero_()[0, k] = 1.0
         slopes.append(torch.autograd.functional.jacobian(lambda x: field(x, t), x).item())
     np.testing.assert_allclose(slopes, [1, 2, 4, 8, 16], rtol=1e-5)
+
+
+def test_each_phase_has_a_field_of_its_own():
+    field = PhasedVelocity(GradientVelocity(2, 8), 3)
+    with torch.no_grad():
+        for k, own in enumerate(field.fields):
+            own.constant[0] = k
+    t = torch.tensor([0.9, 0.0, 1 / 3, 0.2, 0.5, 1.0])
+    x = torch.randn(6, 2)
+    torch.testing.assert_close(field(x, t)[:, 0], torch.tensor([2.0, 0.0, 1.0, 0.0, 1.0, 2.0]))
+    for time, expected in ((0.0, 0.0), (1 / 3, 1.0), (1.0, 2.0)):
+        assert (field(x, torch.tensor([time]).expand(6)) == expected).all()
+    assert field.width == 8 and field.learning_rate == field.fields[0].learning_rate
