@@ -24,7 +24,7 @@ _MEASURED_ROWS = 2048
 _BOUND, _STANDARD_ERRORS = 0.1, 2.0
 # Ridge functions of an inverse student that learns by itself, at most.
 _LARGEST_WIDTH = 2048
-# Sharpness of the steepest ridge functions of a student of one step.
+# How many times as sharply the last ridge function of a student of one step rises as the first.
 _SHARPEST = 8.0
 # Rows that are moved at once.
 _ROWS_AT_ONCE = 4096

@@ -16,8 +16,8 @@ class GradientVelocity(nn.Module):
     with h, b, S and c polynomials in t. One matrix serves both ways and nothing is differentiated
     automatically, so that an evaluation costs two matrix products. The field starts at zero.
 
-    The fixed sharpness s of a ridge function says over what distance it rises, 1 / s. Training hardly changes that
-    distance: each function keeps the scale that it begins with.
+    The fixed sharpness s of a ridge function says over what distance it rises when training begins, which hardly
+    changes it: each function keeps its scale.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class GradientVelocity(nn.Module):
     degree : int, default=3
         Degree of the polynomials in time.
     sharpest : float, default=1.0
-        Largest sharpness. They are spread geometrically from 1 to this.
+        How many times as sharply as the first ridge function the last one rises; the others lie between.
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -55,10 +55,12 @@ class GradientVelocity(nn.Module):
         def draw(*shape):
             return torch.randn(*shape, generator=generator)
 
-        self.register_buffer("sharpness", torch.logspace(0, math.log10(sharpest), width), persistent=False)
-        self.weight = nn.Parameter(draw(width, n_features) / math.sqrt(n_features))
+        # Where there are sharp functions, shorter weights: a step turns those further, and moves the sharp field less.
+        length = 1.0 if sharpest == 1 else 0.5
+        self.register_buffer("sharpness", torch.logspace(0, math.log10(sharpest), width) / length, persistent=False)
+        self.weight = nn.Parameter(draw(width, n_features) * (length / math.sqrt(n_features)))
         offsets = torch.zeros(degree + 1, width)
-        offsets[0] = draw(width)
+        offsets[0] = length * draw(width)
         self.offset = nn.Parameter(offsets)
         self.height = nn.Parameter(torch.zeros(degree + 1, width))
         self.linear = nn.Parameter(torch.zeros(degree + 1, n_features, n_features))
