@@ -1,6 +1,6 @@
 """What few evaluations of the field cost: error and energy distance against the number of evaluations a row.
 
-    python benchmarks/few_steps.py --data DIR [--dims 2 16 64] [--days 2 3] [--steps 600] [--width 512]
+    python benchmarks/few_steps.py --data DIR [--dims 2 16 64] [--days 2 3] [--steps 600] [--width 512] [--lines ...]
     python benchmarks/few_steps.py --data DIR --distillation [--steps 3000] [--width auto]
     python benchmarks/few_steps.py --speed [--rows 1000000]
 
@@ -28,6 +28,7 @@ the true map, both relative to the target's variance. The energy distance is tha
 import argparse
 import copy
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -39,6 +40,8 @@ import own_process
 HERE = Path(__file__).resolve().parent
 STEPS = (1, 2, 3, 4, 6, 8, 16)
 PACKAGES = ("rfadapt", "torch", "numpy", "POT")
+LINES = ("no reflow", "bellman", "straightened", "1 reflow", "2 reflows", "distilled", "mlp", "mlp bellman", "vp",
+         "sub-vp", "trigonometric", "rectified diffusion", "phased")  # fmt: skip
 PLAIN = {"distill": False, "straighten": False, "schedule": "uniform", "n_steps": None}
 MANY = {**PLAIN, "solver": "rk4", "n_steps": 24}
 
@@ -89,25 +92,31 @@ def fit(task, arguments, **params):
 
 def lines(task, arguments):
     """{name: (flow, parameters that depend on the number of steps)} and the histories of the fits."""
-    few = {"straighten": True, "n_steps": 4, "schedule": "bellman"}
-    plain, _ = fit(task, arguments, **few)
-    yield "no reflow", plain, PLAIN
-    yield "bellman", plain, {**PLAIN, "schedule": "bellman"}
-    yield "straightened", plain, None
-    twice, after = fit(task, arguments, n_reflow=2)
-    yield "2 reflows", twice, PLAIN
-    once, _ = fit(task, arguments, n_reflow=1, distill=True)
-    yield "1 reflow", once, PLAIN
-    yield "distilled", once, None
-    perceptron, _ = fit(task, arguments, velocity="mlp", width=min(256, arguments.width), schedule="bellman")
-    yield "mlp", perceptron, PLAIN
-    yield "mlp bellman", perceptron, {**PLAIN, "schedule": "bellman"}
-    diffusion, after = fit(task, arguments, path="vp", prediction="x1", n_reflow=1)
-    yield "vp", after[0], PLAIN
-    yield "rectified diffusion", diffusion, PLAIN
-    yield "phased", fit(task, arguments, path="vp", prediction="x1", n_reflow=1, n_phases=4)[0], PLAIN
+    wanted = arguments.lines
+    if wanted & {"no reflow", "bellman", "straightened"}:
+        plain, _ = fit(task, arguments, straighten=True, n_steps=4, schedule="bellman")
+        yield "no reflow", plain, PLAIN
+        yield "bellman", plain, {**PLAIN, "schedule": "bellman"}
+        yield "straightened", plain, None
+    if "2 reflows" in wanted:
+        yield "2 reflows", fit(task, arguments, n_reflow=2)[0], PLAIN
+    if wanted & {"1 reflow", "distilled"}:
+        once, _ = fit(task, arguments, n_reflow=1, distill=True)
+        yield "1 reflow", once, PLAIN
+        yield "distilled", once, None
+    if wanted & {"mlp", "mlp bellman"}:
+        perceptron, _ = fit(task, arguments, velocity="mlp", width=min(256, arguments.width), schedule="bellman")
+        yield "mlp", perceptron, PLAIN
+        yield "mlp bellman", perceptron, {**PLAIN, "schedule": "bellman"}
+    if wanted & {"vp", "rectified diffusion"}:
+        diffusion, after = fit(task, arguments, path="vp", prediction="x1", n_reflow=1)
+        yield "vp", after[0], PLAIN
+        yield "rectified diffusion", diffusion, PLAIN
+    if "phased" in wanted:
+        yield "phased", fit(task, arguments, path="vp", prediction="x1", n_reflow=1, n_phases=4)[0], PLAIN
     for path, prediction in (("sub-vp", "x1"), ("trigonometric", "v")):
-        yield path, fit(task, arguments, path=path, prediction=prediction)[0], PLAIN
+        if path in wanted:
+            yield path, fit(task, arguments, path=path, prediction=prediction)[0], PLAIN
 
 
 def measure(task, flow, moved, exact):
@@ -144,13 +153,12 @@ def curves_text(task, arguments):
     curves, histories = {}, {}
     for name, flow, params in lines(task, arguments):
         curves[name] = curve(task, flow, params)
-        histories.setdefault(id(flow), (name, flow.history_))
-        if name in ("2 reflows", "rectified diffusion"):
-            histories[name] = (name, flow.history_)
+        if name in ("2 reflows", "rectified diffusion", "phased"):
+            histories[name] = flow.history_
         print(f"{task.name} {name}: {curves[name]}", flush=True)
     text = f"\n## {task.name}\n"
     for measured in ("error", "UVP", "energy"):
-        if measured not in curves["no reflow"][1]:
+        if measured == "UVP" and task.truth is None:
             continue
         rows = []
         for name, points in curves.items():
@@ -158,8 +166,8 @@ def curves_text(task, arguments):
         title = {"error": "Error, % of variance", "UVP": "L2-UVP, %", "energy": "Energy distance"}[measured]
         text += f"\n{title}, by evaluations a row\n\n{as_table(['', *map(str, STEPS), 'many'], rows)}\n"
     rows = []
-    for name in ("2 reflows", "rectified diffusion"):
-        for record in histories[name][1]:
+    for name, history in histories.items():
+        for record in history:
             keys = ("round", "straightness", "first_orderness", "one_step_error", "transport_cost", "energy_distance")
             rows.append([name, *(record[key] for key in keys)])
     head = ["fit", "round", "straightness", "first-orderness", "one-step error", "transport cost", "energy distance"]
@@ -214,6 +222,7 @@ def main():
     parser.add_argument("--days", type=int, nargs="*", default=[2, 3], help="of the cells, each to the next")
     parser.add_argument("--steps", type=int, default=600, help="of training, a round")
     parser.add_argument("--width", default=512, type=lambda text: text if text == "auto" else int(text))
+    parser.add_argument("--lines", nargs="+", choices=LINES, default=LINES, help="with those of the same fit")
     parser.add_argument("--pairings", type=int, default=4, help="of OTCoupling; 0 is independent pairs")
     parser.add_argument("--distillation", action="store_true")
     parser.add_argument("--speed", action="store_true")
@@ -221,10 +230,11 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="turns of the default and the distilled flow in --speed")
     parser.add_argument("--results", type=Path, default=HERE / "few_steps_results.md")
     arguments = parser.parse_args()
+    arguments.lines = set(arguments.lines)
     import torch
 
     torch.set_num_threads(1)
-    command = "python benchmarks/few_steps.py " + " ".join(sys.argv[1:])
+    command = "python benchmarks/few_steps.py " + shlex.join(sys.argv[1:])
     text = f"\n# `{command}`\n\n{own_process.machine(1, PACKAGES)}\n"
     if arguments.speed:
         head = ["d", "width", "evaluations of the default", "default s", "distilled s", "ratio", "ratio / evaluations"]

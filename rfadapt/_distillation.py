@@ -24,6 +24,8 @@ _MEASURED_ROWS = 2048
 _BOUND, _STANDARD_ERRORS = 0.1, 2.0
 # Ridge functions of an inverse student that learns by itself, at most.
 _LARGEST_WIDTH = 2048
+# How many times as sharply the last ridge function of a student of one step rises as the first.
+_SHARPEST = 8.0
 # Rows that are moved at once.
 _ROWS_AT_ONCE = 4096
 
@@ -69,10 +71,11 @@ def _student(fit, grid, solver, number, *, backwards):
     is_potential = isinstance(teacher.learned, PotentialVelocity)
     if teacher.learned is None or (is_potential and not backwards):
         return teacher, 0  # crosses every interval in one step as it is
+    student, to_beat = _beginner(fit, 1 if backwards else 0) if len(grid) == 2 else (copy.deepcopy(teacher), None)
     pairs, held = fit.matched_pairs(grid, at_starts=True, backwards=backwards)
-    start = _fresh_field(fit) if is_potential else _beginner(teacher, float(grid[-1 if backwards else 0]), grid, fit)
     student, n_iter, _ = fit.regress(
-        start, pairs, held, number,
+        student, pairs, held, number,
+        to_beat=to_beat,
         bound_energy=False,
         weighted=False,
         move=lambda velocity, x: solver.solve(velocity, x, grid.flip(0) if backwards else grid),
@@ -81,21 +84,26 @@ def _student(fit, grid, solver, number, *, backwards):
     return student.requires_grad_(False), n_iter
 
 
-def _beginner(teacher, time, grid, fit):
-    """The teacher's field; for a single time, where it can be, without its dependence on time."""
-    learned = teacher.learned
-    if len(grid) > 2 or not isinstance(learned, GradientVelocity):
-        return copy.deepcopy(teacher)
-    return FlowVelocity(teacher.base, learned.at(time), fit.path, fit.prediction)
+def _beginner(fit, time):
+    """A field to train for a single time, and what it has to beat: the teacher's own at that time, where it has one.
 
-
-def _fresh_field(fit):
-    """A field to learn the inverse of a potential's gradient, which is a gradient too."""
-    n_rows, n_features = min(len(fit.train0), len(fit.train1)), len(fit.geometry.scale)
-    width = fit.transport._resolved_width(n_features, n_rows, _LARGEST_WIDTH)
-    learned = GradientVelocity(n_features, width, degree=0, generator=fit.generator).to(fit.device)
-    base = None if fit.covariances is None else AffineVelocity(*fit.covariances, fit.path).to(fit.device)
-    return FlowVelocity(base, learned, fit.path, fit.prediction)
+    A flow parts rows little by little, a single step all at once. The teacher's ridge functions are too smooth for
+    that, and training does not sharpen them.
+    """
+    teacher, learned = fit.velocity, fit.velocity.at_end(time)
+    if isinstance(learned, GradientVelocity):
+        width, base, to_beat = learned.width, teacher.base, learned.at(time)
+    elif isinstance(learned, PotentialVelocity):
+        n_rows = min(len(fit.train0), len(fit.train1))
+        width = fit.transport._resolved_width(len(fit.geometry.scale), n_rows, _LARGEST_WIDTH)
+        base = None if fit.covariances is None else AffineVelocity(*fit.covariances, fit.path).to(fit.device)
+        to_beat = None
+    else:
+        return FlowVelocity(teacher.base, copy.deepcopy(learned), fit.path, fit.prediction), None
+    learned = GradientVelocity(
+        len(fit.geometry.scale), width, degree=0, sharpest=_SHARPEST, generator=fit.generator
+    ).to(fit.device)
+    return FlowVelocity(base, learned, fit.path, fit.prediction), to_beat
 
 
 @torch.no_grad()

@@ -35,7 +35,12 @@ def fine_solver(velocity):
     if isinstance(velocity.learned, PotentialVelocity):
         return SOLVERS["euler"](), uniform_time_grid(1)  # exact along straight lines
     n_steps = _STRAIGHT_STEPS if isinstance(velocity.path, LinearPath) else _CURVED_STEPS
-    return SOLVERS["rk4"](), uniform_time_grid(n_steps)
+    return SOLVERS["rk4"](), _whole_phases(velocity, n_steps)
+
+
+def _whole_phases(velocity, n_steps):
+    """A uniform grid of at least so many steps, none of them in two phases."""
+    return uniform_time_grid(-(-n_steps // velocity.n_phases) * velocity.n_phases)
 
 
 def solve_finely(velocity, x, backwards=False):
@@ -77,16 +82,16 @@ def warn_if_cost_rose(before, after):
 
 
 @torch.no_grad()
-def cheapest_solver(velocity, x, n_phases=1) -> tuple[str, int]:
+def cheapest_solver(velocity, x) -> tuple[str, int]:
     """The solver and number of steps of the fewest evaluations that still end where many steps end.
 
-    A flow that was made first-order in `n_phases` intervals is tried with a step for each, too.
+    A flow that was made first-order in phases is tried with a step for each, too.
     """
     if isinstance(velocity.learned, PotentialVelocity):
         return "euler", 1  # exact along straight lines
-    exact = SOLVERS["rk4"]().solve(velocity, x, uniform_time_grid(16))
+    exact = SOLVERS["rk4"]().solve(velocity, x, _whole_phases(velocity, 16))
     unit = exact.square().sum(1).mean().clamp_min(1e-30)
-    candidates = [*_CHEAPEST_FIRST, ("first order", n_phases)] if n_phases > 1 else _CHEAPEST_FIRST
+    candidates = [*_CHEAPEST_FIRST, *[("first order", velocity.n_phases)] * (velocity.n_phases > 1)]
     for name, n_steps in sorted(candidates, key=lambda way: _EVALUATIONS[way[0]] * way[1]):
         name = first_order_solver(velocity.path) if name == "first order" else name
         end = SOLVERS[name]().solve(velocity, x, uniform_time_grid(n_steps))

@@ -7,8 +7,10 @@ import torch
 from ._devices import resolve_device
 from .geometry import Geometry
 from .predictions import PREDICTIONS
-from .velocity import VELOCITIES, AffineVelocity, ConvexPotential, FlowVelocity, PotentialVelocity
+from .velocity import VELOCITIES, AffineVelocity, ConvexPotential, FlowVelocity, PhasedVelocity, PotentialVelocity
 
+# What a field is made from again, of those of its kind that have it.
+_SIZES = ("width", "degree", "sharpest")
 _FIELDS = ("velocity_", "student_", "inverse_student_")
 
 
@@ -30,10 +32,11 @@ def flow_state(flow) -> tuple[dict, dict]:
             continue
         tensors |= {f"{attribute}.{name}": value for name, value in field.state_dict().items()}
         # The parameters may say something else by now: what was fitted is what counts.
-        learned = field.learned
+        learned = field.at_end(0)
         values["fields"][attribute] = {
             "learned": None if learned is None else type(learned).__name__,
-            "sizes": {name: getattr(learned, name) for name in ("width", "degree") if hasattr(learned, name)},
+            "sizes": {name: getattr(learned, name) for name in _SIZES if hasattr(learned, name)},
+            "n_phases": field.n_phases,
             "base": field.base is not None,
         }
     return tensors, values
@@ -56,11 +59,13 @@ def restored(flow, tensors: dict, prediction: str, fields: dict) -> dict:
     return attributes
 
 
-def _blank_velocity(flow, prediction, *, learned, sizes, base):
+def _blank_velocity(flow, prediction, *, learned, sizes, base, n_phases=1):
     """A velocity of the saved kind and sizes, whose weights are still to be loaded."""
     identity, path = torch.eye(flow.n_features_in_, dtype=torch.float64), flow._path()
     with torch.random.fork_rng(devices=[]):  # the first weights, which are thrown away, must cost no draws
         field = _blank_field(flow, learned, sizes, identity)
+    if n_phases > 1:
+        field = PhasedVelocity(field, n_phases)
     fixed = AffineVelocity(identity, identity, path) if base else None
     return FlowVelocity(fixed, field, path, PREDICTIONS[prediction]())
 

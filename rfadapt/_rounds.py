@@ -22,7 +22,7 @@ from ._training import TrainingPlan, TrainingState, train
 from .geometry import ScaledRows, fit_geometry
 from .predictions import PREDICTIONS
 from .schedules import step_costs, uniform_time_grid
-from .velocity import AffineVelocity, FlowVelocity, PotentialVelocity, shrunk_covariances
+from .velocity import AffineVelocity, FlowVelocity, PhasedVelocity, PotentialVelocity, shrunk_covariances
 
 # A sample smaller than this cannot spare rows, and without held-out rows nothing shows that learning helps.
 _MIN_ROWS_TO_HOLD_OUT = 20
@@ -162,6 +162,8 @@ class FlowFit:
             pairs, held = self._coupled_pairs()
         else:
             pairs, held = self.matched_pairs(uniform_time_grid(self.transport.n_phases), at_starts=False)
+            if self.transport.n_phases > 1 and not isinstance(learned, PhasedVelocity):
+                learned = PhasedVelocity(learned, self.transport.n_phases)
         # Before any step the field is the base alone, or what an earlier round has learned: training must beat it.
         self.velocity, n_iter, self.is_start = self.regress(
             FlowVelocity(base, learned, self.path, self.prediction), pairs, held, reflow_round,
@@ -193,9 +195,13 @@ class FlowFit:
         return pairs if self.can_watch else (*pairs, None)
 
     def regress(
-        self, velocity, pairs, held, number, *, bound_energy, weighted=True, move=solve_finely, backwards=False
-    ):
-        """Train the learned part of `velocity`; `move` is how it moves the rows that it is watched on."""
+        self, velocity, pairs, held, number,
+        *, bound_energy, to_beat=None, weighted=True, move=solve_finely, backwards=False,
+    ):  # fmt: skip
+        """Train the learned part of `velocity`; `move` is how it moves the rows that it is watched on.
+
+        Unless it betters `to_beat`, by default what it is before training, that is the result.
+        """
         transport, base, learned = self.transport, velocity.base, velocity.learned
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         objective = Regression(
@@ -215,7 +221,7 @@ class FlowFit:
             loss = objective.held_out(held, n)
         return self._train(
             objective,
-            copy.deepcopy(learned),
+            copy.deepcopy(learned) if to_beat is None else to_beat,
             loss,
             getattr(learned, "learning_rate", 1e-3),
             partial(FlowVelocity, base, path=self.path, prediction=self.prediction),
@@ -327,7 +333,7 @@ class FlowFit:
         transport.history_ = [*self.earlier, *self.history]
         transport.n_iter_ = sum(record["n_iter"] for record in transport.history_)
         x, _ = self.measured_rows(_WATCHED_ROWS)
-        transport.solver_, transport.n_steps_ = cheapest_solver(transport.velocity_, x, transport.n_phases)
+        transport.solver_, transport.n_steps_ = cheapest_solver(transport.velocity_, x)
         transport.step_costs_ = None
         if transport.schedule == "bellman" and not isinstance(velocity.learned, PotentialVelocity):
             transport.step_costs_ = step_costs(velocity, x[:_COSTED_ROWS], chosen_solver(transport))
@@ -346,7 +352,13 @@ def _check_field(transport, n_features):
             "The last fit, which is to be continued, had another path or prediction form; got "
             f"path={transport.path!r}, prediction={transport.prediction!r}. {anew}"
         )
-    kind = type(last.learned)
+    n_phases = last.n_phases
+    if transport.n_phases not in (1, n_phases) and n_phases > 1:
+        raise ValueError(
+            f"The last fit, which is to be continued, has a field for each of {n_phases} phases; got "
+            f"n_phases={transport.n_phases}. {anew}"
+        )
+    kind = type(last.at_end(0))
     if not transport._continues(kind):
         raise ValueError(
             f"The last fit, which is to be continued, has a field of the class {kind.__name__}; got "

@@ -75,7 +75,8 @@ class MatchedPairs:
         start, end = self._grid[interval], self._grid[interval + 1]
         here, there = self._states[interval, row], self._states[interval + 1, row]
         x0, x1 = self._path.endpoints_between(here, there, start, end)
-        return x0, x1, start if self._at_starts else torch.lerp(start, end, share)
+        # A start is looked at from within its interval, as solvers do.
+        return x0, x1, torch.nextafter(start, end) if self._at_starts else torch.lerp(start, end, share)
 
     def fixed(self, n):
         """The same pairs at the same evenly spaced times whenever it is called."""

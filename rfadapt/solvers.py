@@ -54,9 +54,11 @@ class FixedStepSolver(Solver):
             yield x
 
 
-def _at(v, x, t):
+def _at(v, x, t, dt):
+    """The velocity at `t`, looked at from the side of t + dt, as it may jump at the ends of a step."""
     # Expanded, so that a field can see that all rows have one time.
-    return v(x, torch.full((1,), t, dtype=x.dtype, device=x.device).expand(len(x)))
+    time, towards = (torch.full((1,), value, dtype=x.dtype, device=x.device) for value in (t, t + dt))
+    return v(x, torch.nextafter(time, towards).expand(len(x)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Euler(FixedStepSolver):
     evaluations = 1
 
     def step(self, v, x, t, dt):
-        return x + dt * _at(v, x, t)
+        return x + dt * _at(v, x, t, dt)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Midpoint(FixedStepSolver):
     evaluations = 2
 
     def step(self, v, x, t, dt):
-        return x + dt * _at(v, x + dt / 2 * _at(v, x, t), t + dt / 2)
+        return x + dt * _at(v, x + dt / 2 * _at(v, x, t, dt), t + dt / 2, dt)
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class Heun(FixedStepSolver):
     evaluations = 2
 
     def step(self, v, x, t, dt):
-        first = _at(v, x, t)
-        return x + dt / 2 * (first + _at(v, x + dt * first, t + dt))
+        first = _at(v, x, t, dt)
+        return x + dt / 2 * (first + _at(v, x + dt * first, t + dt, -dt))
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,10 @@ class RK4(FixedStepSolver):
     evaluations = 4
 
     def step(self, v, x, t, dt):
-        k1 = _at(v, x, t)
-        k2 = _at(v, x + dt / 2 * k1, t + dt / 2)
-        k3 = _at(v, x + dt / 2 * k2, t + dt / 2)
-        k4 = _at(v, x + dt * k3, t + dt)
+        k1 = _at(v, x, t, dt)
+        k2 = _at(v, x + dt / 2 * k1, t + dt / 2, dt)
+        k3 = _at(v, x + dt / 2 * k2, t + dt / 2, dt)
+        k4 = _at(v, x + dt * k3, t + dt, -dt)
         return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
@@ -121,10 +123,9 @@ class DDIM(FixedStepSolver):
     evaluations = 1
 
     def step(self, v, x, t, dt):
-        times = x.new_full((2, len(x)), t)
-        times[1] += dt
-        pair = v.path.endpoints(x, v(x, times[0]), times[0])
-        return v.path.sample(*pair, times[1])[0]
+        start, end = (x.new_full((1,), time).expand(len(x)) for time in (t, t + dt))
+        pair = v.path.endpoints(x, _at(v, x, t, dt), start)
+        return v.path.sample(*pair, end)[0]
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ class RectifiedFlowTransport(InvertibleTransport):
         straightens the paths and lowers the transport cost, as far as the fit is exact. The path and the prediction
         form are kept: along a curved path, rows come to follow the path of one pair each (Rectified Diffusion).
     n_phases : int, default=1
-        Intervals of time in each of which a reflow round makes one step exact, by pairs of its own (phased Rectified
-        Diffusion). With 1, that interval is all of [0, 1].
+        Intervals of time in each of which a reflow round makes one step exact, by pairs and a field of its own (phased
+        Rectified Diffusion). With 1, that interval is all of [0, 1].
     distill : bool, default=False
         Train two students of the flow at the end of `fit`, one for each direction, that move rows in one step, at one
         evaluation of a field. It is worth it after a reflow; without one a step has too far to go. `distillation_`

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import NOTHING_LEARNED, make_clouds, quick_flow, relative_error
+from scipy.stats import norm
 from sklearn.base import clone
 
-from rfadapt import RectifiedFlowTransport, _distillation, compare_transports
+from rfadapt import PairedCoupling, RectifiedFlowTransport, _distillation, compare_transports
 from rfadapt.metrics import energy_distance
 from rfadapt.paths import PATHS
 from rfadapt.predictions import PREDICTIONS
@@ -81,6 +82,37 @@ def test_phases_make_each_interval_exact(bent, clouds):
     assert error(flow, X0, exact, **two) < error(flow, X0, exact, solver="euler", n_steps=1)
 
 
+def test_a_step_for_each_phase_is_the_map_of_the_flow_along_a_curved_path():
+    # In one dimension the flow's map is known: the monotone one, whatever the path.
+    rng = np.random.default_rng(0)
+    X0, X1 = rng.normal(size=(3000, 1)), rng.normal(size=(3000, 1)) * 0.5 + 3 * rng.choice([-1, 1], size=(3000, 1))
+    places = np.linspace(-6, 6, 4001)
+    X = np.linspace(-2, 2, 201)
+    moved = np.interp(norm.cdf(X), norm.cdf(places - 3, scale=0.5) / 2 + norm.cdf(places + 3, scale=0.5) / 2, places)
+    start, end = X[:, None], moved[:, None]
+
+    settings = {**BENT, "max_iter": 400, "batch_size": 256, "path": "vp", "prediction": "x1"}
+    plain = quick_flow(**settings).fit(X0, X1)
+    phased = quick_flow(**settings, n_reflow=1, n_phases=4).fit(X0, X1)
+    for method, x, exact in (("transform", start, end), ("inverse_transform", end, start)):
+        many, few, bent = (
+            relative_error(getattr(copy.copy(flow).set_params(solver=solver, n_steps=n), method)(x), exact)
+            for flow, solver, n in ((phased, "rk4", 48), (phased, "ddim", 4), (plain, "ddim", 4))
+        )
+        assert few < 0.15 and few < 0.06 + many
+        assert few < 0.7 * bent
+
+
+def test_a_phased_flow_goes_on_and_has_students(clouds):
+    phased = {**BENT, "max_iter": 50, "path": "vp", "prediction": "x1", "n_reflow": 1, "n_phases": 3}
+    flow = quick_flow(**phased, distill=True).fit(*clouds)
+    assert flow.velocity_.n_phases == 3 and flow.student_.n_phases == flow.inverse_student_.n_phases == 1
+    flow.set_params(distill=False, straighten=True, n_steps=3, solver="auto").partial_fit(*clouds)
+    assert flow.velocity_.n_phases == flow.student_.n_phases == 3 and flow.n_evaluations_ == 3
+    with pytest.raises(ValueError, match="a field for each of 3 phases; got n_phases=2"):
+        flow.set_params(n_phases=2).partial_fit(*clouds)
+
+
 # ------------------------------------------------------------------------------------------------- Bellman
 
 
@@ -143,6 +175,27 @@ def test_a_distilled_flow_moves_rows_in_one_step_each_way(distilled, clouds):
         exact = getattr(teacher.set_params(solver="rk4", n_steps=16), method)(X)
         assert relative_error(result, exact) < relative_error(getattr(one, method)(X), exact)
         assert relative_error(result, exact) < 0.1
+
+
+def test_a_student_parts_rows_more_sharply_than_its_teacher_at_one_time():
+    X0 = np.random.default_rng(0).normal(size=(1500, 4))
+    X1 = X0 + 3 * np.sign(X0[:, :1]) * [1, 0, 0, 0]
+    settings = {"coupling": PairedCoupling(), "velocity": "gradient", "width": 64, "scaling": None, "batch_size": 256}
+    flow = quick_flow(**settings, max_iter=300, distill=True).fit(X0, X1)
+    teacher = copy.copy(flow).set_params(distill=False)
+    one, many = (copy.copy(teacher).set_params(solver=solver, n_steps=n) for solver, n in (("euler", 1), ("rk4", 16)))
+    for method, X in (("transform", X0), ("inverse_transform", X1)):
+        exact = getattr(many, method)(X)
+        student, step = (relative_error(getattr(each, method)(X), exact) for each in (flow, one))
+        assert student < 0.35 * step
+
+
+def test_a_student_that_learns_nothing_is_one_step_of_its_teacher(clouds):
+    flow = quick_flow(**{**BENT, "max_iter": 300}, n_reflow=1).fit(*clouds)
+    flow.set_params(warm_start=True, distill=True, n_reflow=0, **NOTHING_LEARNED).fit(*clouds)
+    step = copy.copy(flow).set_params(distill=False, solver="euler", n_steps=1)
+    for method, X in (("transform", clouds[0]), ("inverse_transform", clouds[1])):
+        np.testing.assert_allclose(getattr(flow, method)(X), getattr(step, method)(X), atol=1e-4)
 
 
 def test_what_distillation_reports(distilled, clouds):

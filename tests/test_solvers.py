@@ -110,3 +110,16 @@ def test_evaluations_per_solve(name, evaluations):
     calls = []
     SOLVERS[name]().solve(lambda x, t: calls.append(t) or x, torch.ones(1, 1), uniform_time_grid(4))
     assert len(calls) == evaluations
+
+
+@pytest.mark.parametrize("name", ["euler", "midpoint", "heun", "rk4", "ddim"])
+def test_a_velocity_may_jump_where_a_step_ends(name):
+    class Jump:
+        path = LinearPath()
+
+        def __call__(self, x, t):
+            return torch.where(t < 1 / 3, 1.0, torch.where(t < 2 / 3, 4.0, 1.0)).unsqueeze(1).expand_as(x)
+
+    grid, x = torch.linspace(0, 1, 4, dtype=torch.float64), torch.zeros(2, 1)
+    for times, end in ((grid, 2.0), (grid.flip(0), -2.0)):
+        torch.testing.assert_close(SOLVERS[name]().solve(Jump(), x, times), torch.full((2, 1), end))

@@ -16,12 +16,13 @@ from rfadapt.velocity import (
     FlowVelocity,
     GradientVelocity,
     MLPVelocity,
+    PhasedVelocity,
     gaussian_map,
     shrunk_covariances,
 )
 
 LEARNED = {
-    "gradient": lambda: GradientVelocity(3, 32, generator=torch.Generator().manual_seed(0)),
+    "gradient": lambda: GradientVelocity(3, 32, sharpest=4.0, generator=torch.Generator().manual_seed(0)),
     "mlp": lambda: MLPVelocity(3, 32, generator=torch.Generator().manual_seed(0)),
 }
 
@@ -187,7 +188,7 @@ def test_a_gradient_field_at_one_time_is_itself_there(time, perturbed):
 
 def test_a_gradient_field_at_one_time_is_what_it_is_at_many():
     generator = torch.Generator().manual_seed(0)
-    field = GradientVelocity(3, width=16, generator=generator)
+    field = GradientVelocity(3, width=16, sharpest=4.0, generator=generator)
     with torch.no_grad():
         for parameter in field.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -195,3 +196,30 @@ def test_a_gradient_field_at_one_time_is_what_it_is_at_many():
     for time in (0.0, 0.3, 1.0):
         shared = field(x, torch.tensor(time).expand(50))
         assert torch.allclose(shared, field(x, torch.full((50,), time)), atol=1e-5)
+
+
+def test_ridge_functions_rise_as_sharply_as_they_say():
+    field = GradientVelocity(1, width=5, degree=0, sharpest=16.0, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        field.weight.fill_(0.5)  # the length that they are drawn with
+        field.offset.zero_()
+    x, t = torch.zeros(1, 1), torch.zeros(1)
+    slopes = []
+    for k in range(5):
+        with torch.no_grad():
+            field.height.zero_()[0, k] = 1.0
+        slopes.append(torch.autograd.functional.jacobian(lambda x: field(x, t), x).item())
+    np.testing.assert_allclose(slopes, np.array([1, 2, 4, 8, 16]) / 2, rtol=1e-5)
+
+
+def test_each_phase_has_a_field_of_its_own():
+    field = PhasedVelocity(GradientVelocity(2, 8), 3)
+    with torch.no_grad():
+        for k, own in enumerate(field.fields):
+            own.constant[0] = k
+    t = torch.tensor([0.9, 0.0, 1 / 3, 0.2, 0.5, 1.0])
+    x = torch.randn(6, 2)
+    torch.testing.assert_close(field(x, t)[:, 0], torch.tensor([2.0, 0.0, 1.0, 0.0, 1.0, 2.0]))
+    for time, expected in ((0.0, 0.0), (1 / 3, 1.0), (1.0, 2.0)):
+        assert (field(x, torch.tensor([time]).expand(6)) == expected).all()
+    assert field.width == 8 and field.learning_rate == field.fields[0].learning_rate

@@ -4,6 +4,7 @@ from .affine import AffineVelocity, gaussian_map, shrunk_covariances
 from .flow import FlowVelocity
 from .gradient import GradientVelocity
 from .mlp import MLPVelocity
+from .phased import PhasedVelocity
 from .potential import ConvexPotential, PotentialVelocity
 from .unet import UNetVelocity
 
@@ -17,6 +18,7 @@ __all__ = [
     "FlowVelocity",
     "GradientVelocity",
     "MLPVelocity",
+    "PhasedVelocity",
     "PotentialVelocity",
     "UNetVelocity",
     "gaussian_map",

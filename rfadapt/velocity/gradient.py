@@ -11,10 +11,13 @@ from torch import nn
 class GradientVelocity(nn.Module):
     """The gradient in x of a sum of ridge functions whose heights and offsets move with time,
 
-        v(x, t) = W' (h(t) * tanh(W x + b(t))) + S(t) x + c(t),        S(t) symmetric,
+        v(x, t) = W' (h(t) * tanh(s * (W x + b(t)))) + S(t) x + c(t),        S(t) symmetric,
 
     with h, b, S and c polynomials in t. One matrix serves both ways and nothing is differentiated
     automatically, so that an evaluation costs two matrix products. The field starts at zero.
+
+    The fixed sharpness s of a ridge function says over what distance it rises when training begins, which hardly
+    changes it: each function keeps its scale.
 
     Parameters
     ----------
@@ -24,6 +27,8 @@ class GradientVelocity(nn.Module):
         Number of ridge functions.
     degree : int, default=3
         Degree of the polynomials in time.
+    sharpest : float, default=1.0
+        How many times as sharply as the first ridge function the last one rises; the others lie between.
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -40,9 +45,9 @@ class GradientVelocity(nn.Module):
     torch.Size([5, 3])
     """
 
-    def __init__(self, n_features, width, *, degree=3, generator=None):
+    def __init__(self, n_features, width, *, degree=3, sharpest=1.0, generator=None):
         super().__init__()
-        self.width, self.degree = width, degree
+        self.width, self.degree, self.sharpest = width, degree, sharpest
         #: Adam step size that suits this parametrisation. At any one time all polynomials move together, so that a
         #: field without them needs longer steps.
         self.learning_rate = 5e-3 * (4 if degree == 0 else 1)
@@ -50,9 +55,12 @@ class GradientVelocity(nn.Module):
         def draw(*shape):
             return torch.randn(*shape, generator=generator)
 
-        self.weight = nn.Parameter(draw(width, n_features) / math.sqrt(n_features))
+        # Where there are sharp functions, shorter weights: a step turns those further, and moves the sharp field less.
+        length = 1.0 if sharpest == 1 else 0.5
+        self.register_buffer("sharpness", torch.logspace(0, math.log10(sharpest), width) / length, persistent=False)
+        self.weight = nn.Parameter(draw(width, n_features) * (length / math.sqrt(n_features)))
         offsets = torch.zeros(degree + 1, width)
-        offsets[0] = draw(width)
+        offsets[0] = length * draw(width)
         self.offset = nn.Parameter(offsets)
         self.height = nn.Parameter(torch.zeros(degree + 1, width))
         self.linear = nn.Parameter(torch.zeros(degree + 1, n_features, n_features))
@@ -67,7 +75,9 @@ class GradientVelocity(nn.Module):
         time : float
         """
         generator = torch.Generator()  # of weights that are replaced
-        still = GradientVelocity(self.weight.shape[1], self.width, degree=0, generator=generator).to(self.weight.device)
+        still = GradientVelocity(
+            self.weight.shape[1], self.width, degree=0, sharpest=self.sharpest, generator=generator
+        ).to(self.weight.device)
         times = _legendre(self.weight.new_tensor([time]), self.degree)
         still.weight[:] = self.weight
         still.offset[:] = times @ self.offset
@@ -80,7 +90,7 @@ class GradientVelocity(nn.Module):
         if self.degree == 0 or t.stride() == (0,):
             return self._at_one_time(x, t[:1])
         times = _legendre(t, self.degree)
-        ridges = torch.tanh(x @ self.weight.T + times @ self.offset)
+        ridges = torch.tanh((x @ self.weight.T + times @ self.offset) * self.sharpness)
         v = (times @ self.height * ridges) @ self.weight + times @ self.constant
         symmetric = self.linear + self.linear.transpose(1, 2)
         return v + torch.einsum("nk,nkd->nd", times, torch.einsum("ni,kid->nkd", x, symmetric))
@@ -88,7 +98,8 @@ class GradientVelocity(nn.Module):
     def _at_one_time(self, x, t):
         """The same where all rows have one time (a tensor that was expanded), in half the passes over the ridges."""
         times = _legendre(t, self.degree)[0]
-        ridges = torch.addmm(times @ self.offset, x, self.weight.T).tanh_()
+        offset = self.sharpness * (times @ self.offset)
+        ridges = torch.addmm(offset, x, (self.sharpness.unsqueeze(1) * self.weight).T).tanh_()
         v = torch.addmm(times @ self.constant, ridges, (times @ self.height).unsqueeze(1) * self.weight)
         linear = torch.einsum("k,kij->ij", times, self.linear)
         return torch.addmm(v, x, linear + linear.T)
