@@ -10,6 +10,7 @@ from .predictions import PREDICTIONS
 from .velocity import VELOCITIES, AffineVelocity, ConvexPotential, FlowVelocity, PotentialVelocity
 
 _FIELDS = ("velocity_", "student_", "inverse_student_")
+_SIZES = ("width", "degree", "n_estimators")
 
 
 def flow_state(flow) -> tuple[dict, dict]:
@@ -33,7 +34,7 @@ def flow_state(flow) -> tuple[dict, dict]:
         learned = field.learned
         values["fields"][attribute] = {
             "learned": None if learned is None else type(learned).__name__,
-            "sizes": {name: getattr(learned, name) for name in ("width", "degree") if hasattr(learned, name)},
+            "sizes": {name: getattr(learned, name) for name in _SIZES if hasattr(learned, name)},
             "base": field.base is not None,
         }
     return tensors, values
@@ -69,7 +70,8 @@ def _blank_field(flow, kind, sizes, identity):
     if kind is None:
         return None
     if kind == PotentialVelocity.__name__:
-        return PotentialVelocity(ConvexPotential(identity, identity, **sizes))
+        n_estimators = sizes.pop("n_estimators")
+        return PotentialVelocity(*(ConvexPotential(identity, identity, **sizes) for _ in range(n_estimators)))
     known = {field.__name__: field for field in VELOCITIES.values()}
     if kind in known:
         return known[kind](flow.n_features_in_, **sizes)
