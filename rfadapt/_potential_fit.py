@@ -17,6 +17,8 @@ _MAX_HELD_OUT = 8192
 def fit_potentials(fit) -> int:
     """Train new potentials for a `FlowFit`, or go on with those it has, and give it the velocity along their mean.
 
+    Each new one holds out other rows, so that the mean has learned from all of them.
+
     Returns
     -------
     n_iter : int
@@ -26,12 +28,15 @@ def fit_potentials(fit) -> int:
     known = list(fit.velocity.learned.potentials) if fit.continues else []
     grows = transport.n_estimators == "auto" and transport.max_time is not None and not known
     n_potentials = len(known) or (1 if transport.n_estimators == "auto" else transport.n_estimators)
-    trained, n_iter = [], 0
+    trained, n_iter, fold = [], 0, 0
     fit.was_stopped = False
     while len(trained) < n_potentials and not fit.was_stopped:
         k, seconds = len(trained), None
         if transport.max_time is not None:
             seconds = max(0.0, transport.max_time - (time.perf_counter() - start)) / (n_potentials - k)
+        if k and not known:
+            fold += 1
+            fit.hold_out(fold)
         potential, n_steps, is_start = _fit_one(fit, k, trained, known, seconds)
         n_iter += n_steps
         if k == 0:
@@ -46,6 +51,8 @@ def fit_potentials(fit) -> int:
             continue
         trained.append(potential)
         fit.velocity = _as_velocity(fit, *trained, *known[k + 1 :])
+    if fold:
+        fit.hold_out(0)
     return n_iter
 
 

@@ -92,7 +92,7 @@ class FlowFit:
         orders = [torch.randperm(len(X), generator=self.generator) for X in (X0, X1)]
         if len(X0) == len(X1):
             orders[1] = orders[0]  # so that rows which are pairs stay pairs
-        self.parts = [(order[n:], order[:n]) for order, n in zip(orders, n_held)]
+        self._parts = self._first_parts = [(order[n:], order[:n]) for order, n in zip(orders, n_held)]
 
     def _read(self):
         frames = [self.geometry.frame(t, self.path) for t in (0.0, 1.0)]
@@ -106,8 +106,16 @@ class FlowFit:
             self.labels = coupling.complete_labels(*every, self.generator)
         (self.train0, self.held0), (self.train1, self.held1) = (
             [ScaledRows(X, frame, index, self.device, y) for index in part]
-            for X, y, frame, part in zip(self.samples, self.labels, frames, self.parts)
+            for X, y, frame, part in zip(self.samples, self.labels, frames, self._parts)
         )
+
+    def hold_out(self, fold):
+        """Hold out the rows of another fold, as many as in the first (0)."""
+        self._parts = []
+        for rest, held in self._first_parts:
+            order = torch.cat([held, rest]).roll(-fold * len(held))
+            self._parts.append((order[len(held) :], order[: len(held)]))
+        self._read()
 
     def _turn(self):
         """Turn domain 0, if that is asked for or shown by the rows, and begin anew; whether it was turned."""
@@ -298,10 +306,17 @@ class FlowFit:
     def _record(self, reflow_round, *, n_iter, seconds):
         rows = self.measured_rows(_MEASURED_ROWS)
         record = {"round": reflow_round, "n_iter": n_iter, "seconds": seconds}
-        record |= measured(self.velocity, self.geometry, *rows)
+        record |= measured(self._blind_velocity(), self.geometry, *rows)
         if self.history:
             warn_if_cost_rose(self.history[-1], record)
         self.history.append(record)
+
+    def _blind_velocity(self):
+        """The velocity, or of several new potentials the first's: the others have seen the rows that it held out."""
+        learned = self.velocity.learned
+        if self.continues or not isinstance(learned, PotentialVelocity):
+            return self.velocity
+        return FlowVelocity(None, PotentialVelocity(learned.potentials[0]), self.path, self.prediction)
 
     def _publish(self, transport, velocity):
         transport.geometry_ = self.geometry

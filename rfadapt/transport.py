@@ -104,10 +104,10 @@ class RectifiedFlowTransport(InvertibleTransport):
         sqrt(n_features), but at most 2048 (256 for "potential"), at most a quarter of the rows, and at least 64.
         "potential" rounds it up to a multiple of 8.
     n_estimators : int or "auto", default="auto"
-        Potentials ("potential") that are trained one after the other, from other first weights, and averaged: the mean
-        of their maps errs less than they do, by what they owe to chance, and a row that is moved costs an evaluation
-        of each. "auto" is 1, but with `max_time` as many as there is time for, at most 4. A continued fit goes on with
-        those that it has.
+        Potentials ("potential") that are trained one after the other, from other first weights and with other rows
+        held out, and averaged: the mean of their maps errs less than they do, by what they owe to chance, and a row
+        that is moved costs an evaluation of each. "auto" is 1, but with `max_time` as many as there is time for, at
+        most 4. A continued fit goes on with those that it has.
     max_iter : int or "auto", default="auto"
         Optimiser steps per round, and of each potential. "auto" is 3000 for a regressed field. For a potential it is
         an eighth of the rows, as few rows are soon learned by heart, but at least 200, and without `max_time` at most
@@ -173,7 +173,8 @@ class RectifiedFlowTransport(InvertibleTransport):
         One per round, those of calls of `partial_fit` appended: `round`, `n_iter`, `seconds`, and, over held-out
         rows where there are any, `transport_cost` (mean squared displacement, in squared units of the data) and its
         standard error, `straightness`, `first_orderness` and `one_step_error` (all relative to the target's variance,
-        in scaled units), `energy_distance`.
+        in scaled units), `energy_distance`. With several new potentials they are those of the first one's map, as the
+        others have learned from the rows that it held out.
     n_iter_ : int
         Optimiser steps of all rounds.
     n_features_in_ : int
