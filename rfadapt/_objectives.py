@@ -99,9 +99,9 @@ class SemiDual:
     whose minimiser has the optimal map as its gradient (Brenier). Every conjugate is solved for, starting from
     the last solution for the same row: no second network, nothing adversarial.
 
-    Batches are stratified: each has a row from every small region of either domain. The regions are those of the rows
-    of domain 1, and of where the map takes those of domain 0. The two means that the gradient is the difference of
-    then vary far less, where there are few features, than those of rows drawn independently.
+    Of many rows, batches are stratified: each has one from every small region of either domain. The regions are those
+    of the rows of domain 1, and of where the map takes those of domain 0. The two means that the gradient is the
+    difference of then vary far less, where there are few features, than those of rows drawn independently.
 
     Parameters
     ----------

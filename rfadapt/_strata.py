@@ -7,6 +7,8 @@ from torch import nn
 
 # Steps of the power method, from the row farthest from the mean: a direction that separates is enough.
 _POWER_STEPS = 3
+# Entries of a stretch that a row is drawn from, at least.
+_SHORTEST = 2
 
 
 def in_order_of_place(x: torch.Tensor, n_strata: int) -> torch.Tensor:
@@ -40,6 +42,12 @@ def in_order_of_place(x: torch.Tensor, n_strata: int) -> torch.Tensor:
 
 
 def drawn_across(order: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
-    """`n` draws from an order, one from each of as many equal stretches; every entry is equally likely."""
+    """`n` draws from an order, one from each of as many equal stretches; every entry is equally likely.
+
+    Where the stretches would be shorter than two entries, draws are independent: batches of all of few rows would be
+    learned by heart.
+    """
+    if len(order) < _SHORTEST * n:
+        return order[torch.randint(len(order), (n,), generator=generator)]
     places = (torch.arange(n) + torch.rand(n, generator=generator)) * (len(order) / n)
     return order[places.long().clamp_max(len(order) - 1)]
