@@ -10,7 +10,7 @@ from .predictions import PREDICTIONS
 from .velocity import VELOCITIES, AffineVelocity, ConvexPotential, FlowVelocity, PhasedVelocity, PotentialVelocity
 
 # What a field is made from again, of those of its kind that have it.
-_SIZES = ("width", "degree", "sharpest")
+_SIZES = ("width", "degree", "sharpest", "n_estimators")
 _FIELDS = ("velocity_", "student_", "inverse_student_")
 
 
@@ -74,7 +74,8 @@ def _blank_field(flow, kind, sizes, identity):
     if kind is None:
         return None
     if kind == PotentialVelocity.__name__:
-        return PotentialVelocity(ConvexPotential(identity, identity, **sizes))
+        n_estimators = sizes.pop("n_estimators")
+        return PotentialVelocity(*(ConvexPotential(identity, identity, **sizes) for _ in range(n_estimators)))
     known = {field.__name__: field for field in VELOCITIES.values()}
     if kind in known:
         return known[kind](flow.n_features_in_, **sizes)

@@ -14,7 +14,8 @@ from ._devices import resolve_device
 from ._distillation import own_states, publish_students
 from ._flow_map import chosen_solver
 from ._flow_record import cheapest_solver, energy_terms, measured, solve_finely, warn_if_cost_rose
-from ._objectives import Regression, SemiDual
+from ._objectives import Regression
+from ._potential_fit import fit_potentials
 from ._progress import progress_bar
 from ._random import make_generator, random_state_of
 from ._timed_pairs import AnyTime, MatchedPairs
@@ -37,8 +38,6 @@ _PAIRED_ROWS = 2048
 _REFLOW_ROWS = 65536
 # The same where the way back solves an equation for every row.
 _INVERTED_ROWS = 16384
-# Held-out rows that the semi-dual is watched on, at most.
-_MAX_HELD_OUT = 8192
 
 
 class FlowFit:
@@ -93,7 +92,7 @@ class FlowFit:
         orders = [torch.randperm(len(X), generator=self.generator) for X in (X0, X1)]
         if len(X0) == len(X1):
             orders[1] = orders[0]  # so that rows which are pairs stay pairs
-        self.parts = [(order[n:], order[:n]) for order, n in zip(orders, n_held)]
+        self._parts = self._first_parts = [(order[n:], order[:n]) for order, n in zip(orders, n_held)]
 
     def _read(self):
         frames = [self.geometry.frame(t, self.path) for t in (0.0, 1.0)]
@@ -107,12 +106,20 @@ class FlowFit:
             self.labels = coupling.complete_labels(*every, self.generator)
         (self.train0, self.held0), (self.train1, self.held1) = (
             [ScaledRows(X, frame, index, self.device, y) for index in part]
-            for X, y, frame, part in zip(self.samples, self.labels, frames, self.parts)
+            for X, y, frame, part in zip(self.samples, self.labels, frames, self._parts)
         )
+
+    def hold_out(self, fold):
+        """Hold out the rows of another fold, as many as in the first (0)."""
+        self._parts = []
+        for rest, held in self._first_parts:
+            order = torch.cat([held, rest]).roll(-fold * len(held))
+            self._parts.append((order[len(held) :], order[: len(held)]))
+        self._read()
 
     def _turn(self):
         """Turn domain 0, if that is asked for or shown by the rows, and begin anew; whether it was turned."""
-        x0, x1 = (_some(rows, _PAIRED_ROWS).double().cpu().numpy() for rows in (self.train0, self.train1))
+        x0, x1 = (rows.first(_PAIRED_ROWS).double().cpu().numpy() for rows in (self.train0, self.train1))
         problem = rotation.LinearProblem(x0, x1, *(covariance.numpy() for covariance in self.covariances))
         random_state = random_state_of(self.generator)
         if self.transport.rotation == "auto" and not rotation.is_turned(problem, random_state):
@@ -153,7 +160,7 @@ class FlowFit:
 
     def _run_round(self, reflow_round):
         if self.transport._is_potential():
-            return self._fit_potential()
+            return fit_potentials(self)
         learned, base = self.velocity.learned, self.velocity.base
         if learned is None:
             n_rows = min(len(self.train0), len(self.train1))
@@ -189,7 +196,7 @@ class FlowFit:
             most = _INVERTED_ROWS
         pairs = []
         for rows0, rows1 in parts:
-            states = own_states(self.velocity, _some(rows0, most), _some(rows1, most), grid)
+            states = own_states(self.velocity, rows0.first(most), rows1.first(most), grid)
             states, times = (states.flip(0), grid.flip(0)) if backwards else (states, grid)
             pairs.append(MatchedPairs(states, times, self.path, at_starts=at_starts))
         return pairs if self.can_watch else (*pairs, None)
@@ -219,51 +226,33 @@ class FlowFit:
         if held is not None:
             n = min(4 * _MEASURED_ROWS, max(256, 4 * max(len(self.held0), len(self.held1))))
             loss = objective.held_out(held, n)
-        return self._train(
+        as_velocity = partial(FlowVelocity, base, path=self.path, prediction=self.prediction)
+        learned, n_iter, is_start = self.train(
             objective,
             copy.deepcopy(learned) if to_beat is None else to_beat,
             loss,
             getattr(learned, "learning_rate", 1e-3),
-            partial(FlowVelocity, base, path=self.path, prediction=self.prediction),
+            transport.max_time,
+            as_velocity,
             number,
             bound_energy=bound_energy,
             move=move,
             backwards=backwards,
         )
+        return as_velocity(learned).eval(), n_iter, is_start
 
-    def _fit_potential(self):
-        n_rows = min(len(self.train0), len(self.train1))
-        if isinstance(self.velocity.learned, PotentialVelocity):
-            potential = self.velocity.learned.potential.requires_grad_(True)
-            start = copy.deepcopy(potential)
-        else:
-            potential = self.transport._make_potential(*self.covariances, n_rows, self.generator).to(self.device)
-            start = copy.deepcopy(potential).make_affine()
-        objective = SemiDual(
-            potential, self.train0, self.train1, batch_size=self.transport._batch_size(), generator=self.generator
-        )
-        loss = None
-        if self.can_watch:
-            loss = objective.held_out(_some(self.held0, _MAX_HELD_OUT), _some(self.held1, _MAX_HELD_OUT))
-        def as_velocity(potential):
-            return FlowVelocity(None, PotentialVelocity(potential), self.path, self.prediction)
-
-        rate = potential.learning_rate
-        self.velocity, n_iter, self.is_start = self._train(objective, start, loss, rate, as_velocity, 0)
-        return n_iter
-
-    def _train(
-        self, objective, start, held_out_loss, learning_rate, as_velocity, number,
-        *, bound_energy=True, move=solve_finely, backwards=False,
+    def train(
+        self, objective, start, held_out_loss, learning_rate, max_time, as_velocity, number,
+        *, shown=None, bound_energy=True, move=solve_finely, backwards=False,
     ):  # fmt: skip
-        """Run the training loop; `as_velocity` makes the flow's velocity of a model.
+        """Run the training loop; `as_velocity` makes a velocity of a model, and `shown` that of the snapshots.
 
-        Returns the velocity, the steps taken, and whether it is still that of `start`.
+        Returns the model, the steps taken, and whether it is still `start`.
         """
         transport = self.transport
         plan = TrainingPlan(
             max_iter=transport._planned_steps(min(len(self.train0), len(self.train1))),
-            max_time=transport.max_time,
+            max_time=max_time,
             learning_rate=learning_rate if transport.learning_rate == "auto" else transport.learning_rate,
             n_iter_no_change=transport.n_iter_no_change,
             tol=transport.tol,
@@ -272,7 +261,7 @@ class FlowFit:
         monitor = None
         if held_out_loss is not None:
             monitor = self._make_monitor(held_out_loss, lambda model, x: move(as_velocity(model), x), backwards)
-        on_check = partial(self._on_check, as_velocity, number)
+        on_check = partial(self._on_check, shown or as_velocity, number)
         with progress_bar(transport.verbose, plan.max_iter, self._title(number)) as progress:
             model, n_iter = train(
                 objective,
@@ -283,7 +272,7 @@ class FlowFit:
                 on_check=on_check,
                 progress=progress,
             )
-        return as_velocity(model).eval(), n_iter, model is start
+        return model, n_iter, model is start
 
     def _title(self, number):
         """What the round is called on the progress bar."""
@@ -293,7 +282,7 @@ class FlowFit:
 
     def _make_monitor(self, held_out_loss, move, backwards):
         """A function from a model to the terms of its held-out loss, and of the energy distance of what it moves."""
-        start, end = (_some(rows, _WATCHED_ROWS) for rows in (self.held0, self.held1))
+        start, end = (rows.first(_WATCHED_ROWS) for rows in (self.held0, self.held1))
         start, end = (end, start) if backwards else (start, end)
 
         @torch.no_grad()
@@ -313,19 +302,27 @@ class FlowFit:
 
         state = TrainingState(number, iteration, last, loss, validation_loss, energy, snapshot)
         # Every callback is shown the state, also when an earlier one has asked to stop.
-        return any([callback(state) for callback in self.transport.callbacks or ()])
+        self.was_stopped = any([callback(state) for callback in self.transport.callbacks or ()])
+        return self.was_stopped
 
     def measured_rows(self, n):
         """Up to `n` rows of each domain to measure on: held-out ones where there are any."""
-        return (_some(rows, n) for rows in ((self.held0, self.held1) if self.can_watch else (self.train0, self.train1)))
+        return (rows.first(n) for rows in ((self.held0, self.held1) if self.can_watch else (self.train0, self.train1)))
 
     def _record(self, reflow_round, *, n_iter, seconds):
         rows = self.measured_rows(_MEASURED_ROWS)
         record = {"round": reflow_round, "n_iter": n_iter, "seconds": seconds}
-        record |= measured(self.velocity, self.geometry, *rows)
+        record |= measured(self._blind_velocity(), self.geometry, *rows)
         if self.history:
             warn_if_cost_rose(self.history[-1], record)
         self.history.append(record)
+
+    def _blind_velocity(self):
+        """The velocity, or of several new potentials the first's: the others have seen the rows that it held out."""
+        learned = self.velocity.learned
+        if self.continues or not isinstance(learned, PotentialVelocity):
+            return self.velocity
+        return FlowVelocity(None, PotentialVelocity(learned.potentials[0]), self.path, self.prediction)
 
     def _publish(self, transport, velocity):
         transport.geometry_ = self.geometry
@@ -364,8 +361,3 @@ def _check_field(transport, n_features):
             f"The last fit, which is to be continued, has a field of the class {kind.__name__}; got "
             f"velocity={transport.velocity!r}. {anew}"
         )
-
-
-def _some(rows, n):
-    """Up to `n` rows; the order of a split is random, so that the first ones are a random part."""
-    return rows.rows(torch.arange(min(n, len(rows))))

@@ -59,7 +59,7 @@ class TrainingState:
     round : int
         0 for the first fit, k for the k-th reflow.
     iteration, max_iter : int
-        Optimiser steps done and (with `max_time`, foreseen) planned in this round.
+        Optimiser steps done and (with `max_time`, foreseen) planned in this round, or of the potential in training.
     loss : float
         Mean training loss since the last check.
     validation_loss, energy_distance : float

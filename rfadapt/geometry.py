@@ -146,6 +146,10 @@ class ScaledRows:
             rows[part] = self._read(self._index[index[part]])
         return rows
 
+    def first(self, n: int) -> torch.Tensor:
+        """Up to `n` rows: a random part, where the order of `index` is random."""
+        return self.rows(torch.arange(min(n, len(self))))
+
     def _read(self, index):
         return self._frame.enter(self._X.rows(index), self._device)
 

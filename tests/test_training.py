@@ -261,7 +261,7 @@ def test_a_time_limit_ends_training_and_lets_the_step_size_fall(clouds):
 
 @pytest.mark.parametrize(
     ("n_rows", "max_time", "steps"),
-    [(14746, None, 700), (14746, 300, 3643), (450, None, 637), (450, 300, 637)],  # 3643 is 30 sqrt(rows)
+    [(14746, None, 700), (14746, 300, 1843), (1800, None, 225), (450, None, 200), (450, 300, 200)],
 )
 def test_steps_of_a_potential_follow_the_rows_and_whether_time_is_limited(n_rows, max_time, steps):
     assert RectifiedFlowTransport(max_time=max_time)._planned_steps(n_rows) == steps

@@ -20,7 +20,114 @@ _NEWTON_STEPS = 15
 _HALVINGS = 12
 
 
-class FrozenPotential:
+class DisplacementEquations:
+    """The equations of the flow along a convex potential, solved with its `map`, `value`, `curvatures` and `double`.
+
+    The metric of the solutions is that of `potential`.
+    """
+
+    def solve(self, q, t, z=None, step=None, *, n_iter):
+        """Solve (1 - t) C0 z + t map(z) = q: where a row that is at x at time `t` came from (q = R x).
+
+        Gradient steps in the metric of the mean curvature, with Barzilai and Borwein's lengths, one for each row.
+        At t = 1 this inverts the map, that is, evaluates the gradient of the convex conjugate.
+
+        Parameters
+        ----------
+        q : Tensor of shape (n, n_features)
+        t : Tensor of shape (n, 1)
+        z : Tensor of shape (n, n_features), optional
+            Where to start; by default at the solution for the linear map of the mean curvature.
+        step : Tensor of shape (n, 1), optional
+            Step lengths to start with, for example from an earlier call.
+        n_iter : int
+            Evaluations of the map.
+
+        Returns
+        -------
+        z : Tensor of shape (n, n_features)
+        step : Tensor of shape (n, 1)
+        residual : Tensor of shape (n,)
+            Norm of what is left of the equation, one step before the last.
+        """
+        potential = self.potential
+        inverse = 1 / (1 - t + t * potential.stretches)
+
+        def precondition(residual):
+            return (residual @ potential.modes * inverse) @ potential.modes.T
+
+        def left(z):
+            return q - torch.lerp(z @ potential.covariance0, self.map(z), t)
+
+        z = precondition(q) if z is None else z
+        step = torch.ones_like(t) if step is None else step
+        residual = left(z)
+        direction = precondition(residual)
+        for _ in range(n_iter - 1):
+            move = step * direction
+            z = z + move
+            new_residual = left(z)
+            new_direction = precondition(new_residual)
+            change = residual - new_residual
+            gain = (move * change).sum(1, keepdim=True)
+            curvature = (change * (direction - new_direction)).sum(1, keepdim=True)
+            usable = (gain > 0) & (curvature > 1e-12)
+            step = torch.where(usable, gain / curvature.clamp_min(1e-12), step / 2).clamp(0.02, 8.0)
+            residual, direction = new_residual, new_direction
+        return z + step * direction, step, residual.norm(dim=1)
+
+    def solve_fully(self, q, t, z=None, step=None):
+        """As `solve`, to the end: rows that the first steps leave unsolved get Newton's method in float64.
+
+        Where the map is steep, as between two clumps of the target, gradient steps of any length may cycle.
+
+        Returns
+        -------
+        z : Tensor of shape (n, n_features)
+        step : Tensor of shape (n, 1)
+        """
+        spread = q.norm(dim=1).mean()
+        z, step, residual = self.solve(q, t, z, step, n_iter=20)
+        for _ in range(_TRIES):
+            unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
+            if not len(unsolved):
+                return z, step
+            z[unsolved], step[unsolved], residual[unsolved] = self.solve(
+                q[unsolved], t[unsolved], z[unsolved], step[unsolved], n_iter=20
+            )
+        unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
+        if len(unsolved):
+            precise = self.double()
+            for rows in unsolved.split(256):
+                z[rows] = precise._newton(q[rows].double(), t[rows].double(), z[rows].double()).to(z.dtype)
+        return z, step
+
+    def _newton(self, q, t, z):
+        """Newton's method with backtracking on the convex function whose gradient is the equation's residual."""
+        C0 = self.potential.covariance0
+
+        def merit(z):
+            return (1 - t[:, 0]) * (z @ C0 * z).sum(1) / 2 + t[:, 0] * self.value(z) - (q * z).sum(1)
+
+        here = merit(z)
+        for _ in range(_NEWTON_STEPS):
+            gradient = torch.lerp(z @ C0, self.map(z), t) - q
+            curvature = torch.lerp(C0.expand(len(z), -1, -1), self.curvatures(z), t[:, :, None])
+            move = -torch.linalg.solve(curvature, gradient)
+            slope = (gradient * move).sum(1)
+            length, moved = torch.ones_like(slope), torch.zeros_like(slope, dtype=torch.bool)
+            for _ in range(_HALVINGS):
+                there = merit(z + length[:, None] * move)
+                moved = there <= here + 1e-4 * length * slope
+                if moved.all():
+                    break
+                length = torch.where(moved, length, length / 2)
+            z = torch.where(moved[:, None], z + length[:, None] * move, z)
+            here = merit(z)
+        return z
+
+
+class FrozenPotential(DisplacementEquations):
     """A `ConvexPotential` at fixed parameters, in whitened coordinates, with what evaluations share computed once."""
 
     @torch.no_grad()
@@ -42,6 +149,10 @@ class FrozenPotential:
         self.one = torch.ones((), dtype=self.linear.dtype, device=self.linear.device)
         on_cpu = self.linear.device.type == "cpu"
         self.rows = max(32, _CACHED_NUMBERS // len(self.offsets)) if on_cpu else 65536
+
+    def double(self):
+        """The same in float64."""
+        return FrozenPotential(copy.deepcopy(self.potential).double())
 
     def map(self, z):
         """Gradient of the potential, of shape (n, n_features)."""
@@ -132,102 +243,28 @@ class FrozenPotential:
         n_ridges = len(self.ridge_heights)
         return pulls[:, :n_ridges].add_(self.ridge_heights), pulls[:, n_ridges:]
 
-    def solve(self, q, t, z=None, step=None, *, n_iter):
-        """Solve (1 - t) C0 z + t map(z) = q: where a row that is at x at time `t` came from (q = R x).
 
-        Gradient steps in the metric of the mean curvature, with Barzilai and Borwein's lengths, one for each row.
-        At t = 1 this inverts the map, that is, evaluates the gradient of the convex conjugate.
+class FrozenMean(DisplacementEquations):
+    """The mean of frozen potentials in the same coordinates; equations are solved in the metric of the first."""
 
-        Parameters
-        ----------
-        q : Tensor of shape (n, n_features)
-        t : Tensor of shape (n, 1)
-        z : Tensor of shape (n, n_features), optional
-            Where to start; by default at the solution for the linear map of the mean curvature.
-        step : Tensor of shape (n, 1), optional
-            Step lengths to start with, for example from an earlier call.
-        n_iter : int
-            Evaluations of the map.
+    def __init__(self, members):
+        self.members, self.potential = members, members[0].potential
 
-        Returns
-        -------
-        z : Tensor of shape (n, n_features)
-        step : Tensor of shape (n, 1)
-        residual : Tensor of shape (n,)
-            Norm of what is left of the equation, one step before the last.
-        """
-        potential = self.potential
-        inverse = 1 / (1 - t + t * potential.stretches)
+    def map(self, z):
+        """Gradient of the potential, of shape (n, n_features)."""
+        return self._mean("map", z)
 
-        def precondition(residual):
-            return (residual @ potential.modes * inverse) @ potential.modes.T
+    def value(self, z):
+        """The potential, of shape (n,)."""
+        return self._mean("value", z)
 
-        def left(z):
-            return q - torch.lerp(z @ potential.covariance0, self.map(z), t)
+    def curvatures(self, z):
+        """Second derivative at every row, of shape (n, n_features, n_features)."""
+        return self._mean("curvatures", z)
 
-        z = precondition(q) if z is None else z
-        step = torch.ones_like(t) if step is None else step
-        residual = left(z)
-        direction = precondition(residual)
-        for _ in range(n_iter - 1):
-            move = step * direction
-            z = z + move
-            new_residual = left(z)
-            new_direction = precondition(new_residual)
-            change = residual - new_residual
-            gain = (move * change).sum(1, keepdim=True)
-            curvature = (change * (direction - new_direction)).sum(1, keepdim=True)
-            usable = (gain > 0) & (curvature > 1e-12)
-            step = torch.where(usable, gain / curvature.clamp_min(1e-12), step / 2).clamp(0.02, 8.0)
-            residual, direction = new_residual, new_direction
-        return z + step * direction, step, residual.norm(dim=1)
+    def double(self):
+        """The same in float64."""
+        return FrozenMean([member.double() for member in self.members])
 
-    def solve_fully(self, q, t, z=None, step=None):
-        """As `solve`, to the end: rows that the first steps leave unsolved get Newton's method in float64.
-
-        Where the map is steep, as between two clumps of the target, gradient steps of any length may cycle.
-
-        Returns
-        -------
-        z : Tensor of shape (n, n_features)
-        step : Tensor of shape (n, 1)
-        """
-        spread = q.norm(dim=1).mean()
-        z, step, residual = self.solve(q, t, z, step, n_iter=20)
-        for _ in range(_TRIES):
-            unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
-            if not len(unsolved):
-                return z, step
-            z[unsolved], step[unsolved], residual[unsolved] = self.solve(
-                q[unsolved], t[unsolved], z[unsolved], step[unsolved], n_iter=20
-            )
-        unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
-        if len(unsolved):
-            precise = FrozenPotential(copy.deepcopy(self.potential).double())
-            for rows in unsolved.split(256):
-                z[rows] = precise._newton(q[rows].double(), t[rows].double(), z[rows].double()).to(z.dtype)
-        return z, step
-
-    def _newton(self, q, t, z):
-        """Newton's method with backtracking on the convex function whose gradient is the equation's residual."""
-        C0 = self.potential.covariance0
-
-        def merit(z):
-            return (1 - t[:, 0]) * (z @ C0 * z).sum(1) / 2 + t[:, 0] * self.value(z) - (q * z).sum(1)
-
-        here = merit(z)
-        for _ in range(_NEWTON_STEPS):
-            gradient = torch.lerp(z @ C0, self.map(z), t) - q
-            curvature = torch.lerp(C0.expand(len(z), -1, -1), self.curvatures(z), t[:, :, None])
-            move = -torch.linalg.solve(curvature, gradient)
-            slope = (gradient * move).sum(1)
-            length, moved = torch.ones_like(slope), torch.zeros_like(slope, dtype=torch.bool)
-            for _ in range(_HALVINGS):
-                there = merit(z + length[:, None] * move)
-                moved = there <= here + 1e-4 * length * slope
-                if moved.all():
-                    break
-                length = torch.where(moved, length, length / 2)
-            z = torch.where(moved[:, None], z + length[:, None] * move, z)
-            here = merit(z)
-        return z
+    def _mean(self, name, z):
+        return sum(getattr(member, name)(z) for member in self.members) / len(self.members)

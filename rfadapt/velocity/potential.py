@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .affine import gaussian_map
-from .frozen import FrozenPotential
+from .frozen import FrozenMean, FrozenPotential
 
 
 class ConvexPotential(nn.Module):
@@ -156,24 +156,30 @@ class PotentialVelocity(nn.Module):
 
     Parameters
     ----------
-    potential : ConvexPotential
+    *potentials : ConvexPotential
+        Between the same two domains, of one width; phi is their mean, whose gradient is the mean of their maps.
 
     References
     ----------
     McCann, "A convexity principle for interacting gases", Advances in Mathematics 1997.
     """
 
-    def __init__(self, potential):
+    def __init__(self, *potentials):
         super().__init__()
-        self.potential = potential
+        self.potentials = nn.ModuleList(potentials)
 
     @property
     def width(self):
-        return len(self.potential.offsets)
+        return len(self.potentials[0].offsets)
+
+    @property
+    def n_estimators(self):
+        return len(self.potentials)
 
     def forward(self, x, t):
-        at = self.potential.frozen()
-        z = x @ self.potential.whitening
+        whitening, unwhitening = self.potentials[0].whitening, self.potentials[0].unwhitening
+        at = FrozenMean([potential.frozen() for potential in self.potentials])
+        z = x @ whitening
         if t.any():
-            z, _ = at.solve_fully(x @ self.potential.unwhitening, t.unsqueeze(1))
-        return at.map(z) @ self.potential.whitening - z @ self.potential.unwhitening
+            z, _ = at.solve_fully(x @ unwhitening, t.unsqueeze(1))
+        return at.map(z) @ whitening - z @ unwhitening

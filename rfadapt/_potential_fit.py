@@ -1,0 +1,92 @@
+"""The fit of the optimal flow: convex potentials, trained one after the other and averaged."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+from ._objectives import SemiDual
+from .velocity import FlowVelocity, PotentialVelocity
+
+# Potentials at most where only time says how many: every row that is moved costs an evaluation of each.
+_MOST_POTENTIALS = 4
+# Held-out rows that the semi-dual is watched on, at most.
+_MAX_HELD_OUT = 8192
+
+
+def fit_potentials(fit) -> int:
+    """Train new potentials for a `FlowFit`, or go on with those it has, and give it the velocity along their mean.
+
+    Each new one holds out other rows, so that the mean has learned from all of them.
+
+    Returns
+    -------
+    n_iter : int
+        Optimiser steps of all of them.
+    """
+    transport, start = fit.transport, time.perf_counter()
+    known = list(fit.velocity.learned.potentials) if fit.continues else []
+    grows = transport.n_estimators == "auto" and transport.max_time is not None and not known
+    n_potentials = len(known) or (1 if transport.n_estimators == "auto" else transport.n_estimators)
+    trained, n_iter, fold = [], 0, 0
+    fit.was_stopped = False
+    while len(trained) < n_potentials and not fit.was_stopped:
+        k, seconds = len(trained), None
+        if transport.max_time is not None:
+            seconds = max(0.0, transport.max_time - (time.perf_counter() - start)) / (n_potentials - k)
+        if k and not known:
+            fold += 1
+            fit.hold_out(fold)
+        potential, n_steps, is_start = _fit_one(fit, k, trained, known, seconds)
+        n_iter += n_steps
+        if k == 0:
+            fit.is_start = is_start
+            if is_start and not known:
+                n_potentials = 1
+            elif grows:
+                spent = time.perf_counter() - start
+                n_potentials = min(_MOST_POTENTIALS, round(transport.max_time / spent))
+        elif is_start and not known:
+            n_potentials -= 1  # one that has learned nothing would only spoil the mean
+            continue
+        trained.append(potential)
+        fit.velocity = _as_velocity(fit, *trained, *known[k + 1 :])
+    if fold:
+        fit.hold_out(0)
+    return n_iter
+
+
+def _fit_one(fit, k, trained, known, seconds):
+    """Train the k-th potential for some time; returns it, the steps taken, and whether it is still as it began."""
+    transport, n_rows = fit.transport, min(len(fit.train0), len(fit.train1))
+    if known:
+        potential = known[k].requires_grad_(True)
+        start = copy.deepcopy(potential)
+    else:
+        potential = transport._make_potential(*fit.covariances, n_rows, fit.generator).to(fit.device)
+        start = copy.deepcopy(potential).make_affine()
+    objective = SemiDual(
+        potential, fit.train0, fit.train1, batch_size=transport._batch_size(), generator=fit.generator
+    )
+    loss = None
+    if fit.can_watch:
+        loss = objective.held_out(*(rows.first(_MAX_HELD_OUT) for rows in (fit.held0, fit.held1)))
+
+    def shown(potential):
+        """What snapshots follow: a new potential counts from its end, as it brings the mean down at first."""
+        return fit.velocity if trained and not known else _as_velocity(fit, *trained, potential, *known[k + 1 :])
+
+    return fit.train(
+        objective,
+        start,
+        loss,
+        potential.learning_rate,
+        seconds,
+        lambda potential: _as_velocity(fit, potential),
+        0,
+        shown=shown,
+    )
+
+
+def _as_velocity(fit, *potentials):
+    return FlowVelocity(None, PotentialVelocity(*potentials), fit.path, fit.prediction)
