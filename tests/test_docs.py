@@ -172,8 +172,10 @@ def test_nothing_is_left_out(page, names):
     assert not missing, f"docs/{page} says nothing about {missing}"
 
 
-def test_the_gallery_runs(elsewhere, monkeypatch):
-    script = ROOT / "docs" / "gallery" / "translate_images.py"
+@pytest.mark.parametrize(("name", "picture"), [("images", "translate_digits"), ("latent", "translate_latent")])
+def test_the_gallery_runs(name, picture, elsewhere, monkeypatch):
+    script = ROOT / "docs" / "gallery" / f"translate_{name}.py"
     monkeypatch.setattr("sys.argv", [str(script), "--max-iter", "3"])
+    monkeypatch.syspath_prepend(script.parent)  # as where a script is run by itself
     runpy.run_path(str(script), run_name="__main__")
-    assert (elsewhere / "translate_digits.png").stat().st_size > 1000
+    assert (elsewhere / f"{picture}.png").stat().st_size > 1000

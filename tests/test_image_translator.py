@@ -17,7 +17,7 @@ from rfadapt.images.fitting import ImageFit
 from rfadapt.images.metrics import cycle_error
 from rfadapt.images.pairing import pair_by_transport, pair_independently
 from rfadapt.images.reading import Images
-from rfadapt.images.spread import Spread, smooth_noise
+from rfadapt.images.spread import Spread, smooth_noise, variances_by_scale
 from rfadapt.images.training import Training
 
 
@@ -363,13 +363,43 @@ def test_labels_with_nothing_in_common_are_refused():
 
 def test_noise_is_what_the_source_lacks_and_is_taken_away_again():
     generator = torch.Generator().manual_seed(0)
-    noise = smooth_noise(torch.empty(4000, 1, 6, 6), generator)
-    assert noise.var(0).mean().item() == pytest.approx(1, rel=0.05)
     x0, x1 = torch.randn(500, 1, 2, 2, generator=generator), torch.randn(500, 1, 2, 2, generator=generator)
     x0[..., 0] = -1.0  # a black column
     spread = Spread.of(x0, 0.5 * x1, noise=True)
     assert (spread.deviation[..., 1] == 0).all() and (spread.deviation[..., 0] > 0.4).all()
     torch.testing.assert_close(spread.remove(spread.add(x0, generator)), x0)
+
+
+def test_noise_has_the_scales_and_colours_that_the_source_lacks():
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.tensor([0.1, 0.0, 0.2, 0.7])
+    noise = smooth_noise(torch.empty(4000, 3, 6, 8), shares, generator)
+    torch.testing.assert_close(noise.var(0), torch.ones(3, 6, 8), rtol=0.15, atol=0)
+    # Of pixels without any bond, squares of k pixels have the share 1 / k^2 of the variance.
+    white = variances_by_scale(torch.randn(4000, 3, 8, 8, generator=generator))
+    assert white.tolist() == pytest.approx([3 / 4, 3 / 16, 3 / 64, 1 / 64], rel=0.05)
+    # A source of fine grain on black; the target has other colours as a whole, the same in red and green.
+    grain = 0.5 * torch.randn(4000, 3, 8, 8, generator=generator)
+    tint = torch.randn(4000, 2, 1, 1, generator=generator)[:, [0, 0, 1]].expand(-1, -1, 8, 8)
+    spread = Spread.of(grain, tint + grain, noise=True)
+    assert spread.scales[-1] > 0.95
+    red, green, blue = spread.add(torch.zeros(4000, 3, 8, 8), generator).mean((2, 3)).T
+    alike, unlike = (torch.corrcoef(torch.stack([red, other]))[0, 1] for other in (green, blue))
+    assert alike > 0.75 and abs(unlike) < 0.1
+    assert red.std().item() == pytest.approx(1, rel=0.1)
+
+
+def test_noise_goes_to_the_target_images_that_are_like_it():
+    x0, generator = torch.full((6, 1, 4, 4), -1.0), torch.Generator().manual_seed(0)
+    # Black sources, targets of one tone each: the brightest gets the brightest noise, and so on.
+    x1 = torch.linspace(-1, 1, 6)[[3, 0, 5, 1, 4, 2]][:, None, None, None].expand(6, 1, 4, 4)
+    spread = Spread.of(x0, x1, noise=True)
+    assert spread.scales[-1] == 1
+    start = spread.add(x0, generator, towards=x1)
+    assert (start.mean((1, 2, 3)).argsort() == x1.mean((1, 2, 3)).argsort()).all()
+    generator.manual_seed(0)
+    drawn = spread.add(x0, generator)  # the same draws, in other order
+    torch.testing.assert_close(start.mean((1, 2, 3)).sort()[0], drawn.mean((1, 2, 3)).sort()[0])
 
 
 def test_content_is_what_styles_leave_alone():

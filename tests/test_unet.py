@@ -50,3 +50,21 @@ def test_the_same_seed_makes_the_same_weights():
 def test_sides_must_be_multiples_of_the_patch():
     with pytest.raises(ValueError, match="multiples of patch=4"):
         make((3, 18, 16), patch=4)
+
+
+def test_a_map_is_put_beside_the_image_and_may_be_left_out():
+    net = shaken(make((2, 8, 8), n_conditions=3 * 64 + 5, map_channels=3))
+    x, t, c = torch.randn(2, 2, 8, 8), torch.rand(2), torch.randn(2, 3 * 64 + 5)
+    out, none = net(x, t, c, torch.tensor([True, False])), net(x, t)
+    torch.testing.assert_close(out[0], net(x, t, c)[0])
+    torch.testing.assert_close(out[1], none[1])
+    assert not torch.allclose(out[0], none[0])
+    seen = []
+    net.inner.register_forward_hook(lambda module, inputs, _: seen.append(inputs[0]))
+    net(x, t, c)
+    torch.testing.assert_close(seen[0], torch.cat([x, c[:, : 3 * 64].view(2, 3, 8, 8)], dim=1))
+
+
+def test_conditions_must_hold_the_map():
+    with pytest.raises(ValueError, match="n_conditions must be at least 192"):
+        make((3, 8, 8), n_conditions=191, map_channels=3)

@@ -20,11 +20,14 @@ _MOST_IMAGES = 16384
 
 
 class ContentEncoder(nn.Module):
-    """Features of the content of images, by an autoencoder that undoes random styles.
+    """The content of images, by an autoencoder that undoes random styles.
 
-    A source image is given a random style (`random_style`): other colours, contrast, background. The autoencoder must
-    bring back the image as it was, through a narrow code. What the code keeps is then what such changes leave alone,
-    and it means the same in either domain, as far as the target differs from the source by such changes.
+    A source image is given a random style (`random_style`): other colours, tones, contrast, background. The autoencoder
+    must bring back the image as it was, through a narrow code. What it brings back is then what such changes leave
+    alone, and it means the same in either domain, as far as the target differs from the source by such changes.
+
+    The code of an image still tells which domain it is from, by the style that is left in it. The images are therefore
+    restored first, in either domain: features are codes of restored images, and content is those, restored again.
 
     Parameters
     ----------
@@ -60,9 +63,14 @@ class ContentEncoder(nn.Module):
         """The images without their style, and as they would look in the source."""
         return F.interpolate(self.decoder(self.encoder(x)), size=tuple(self.sides), mode="bilinear")
 
+    def content(self, x):
+        """The restored images of restored images: less of the style is left than after once, in either domain."""
+        return self.restored(self.restored(x).clamp(-1, 1)).float().clamp(-1, 1)
+
     def forward(self, x):
-        """Features of shape (n, n_features), with unit mean square and, over the source, zero mean."""
-        return (self.encoder(x).flatten(1).float() - self.mean) / self.scale
+        """Codes of restored images, of shape (n, n_features), with unit mean square and, in the source, zero mean."""
+        codes = self.encoder(self.restored(x).clamp(-1, 1))
+        return (codes.flatten(1).float() - self.mean) / self.scale
 
 
 def _convolution(n_in, n_out, stride):
@@ -136,24 +144,20 @@ def random_shift(x, generator):
     return F.grid_sample(x, grid, align_corners=False, padding_mode="border")
 
 
-def random_colours(x, generator):
-    """Images a x + d, with one sign for all channels and random sizes: the same content in other colours.
-
-    The velocity is told the content of the target image in other colours than its own. It would else read the colours
-    that are left in the code, and make images like those target images whose colours are most like the source's.
-    """
-    n, channels = x.shape[:2]
-    sign = 2 * (torch.rand(n, 1, 1, 1, generator=generator) < 0.5) - 1
-    size = 0.3 + 0.7 * torch.rand(n, channels, 1, 1, generator=generator)
-    shift = 0.4 * torch.randn(n, channels, 1, 1, generator=generator)
-    return ((sign * size).to(x) * x + shift.to(x)).clamp(-1.5, 1.5)
+def random_tones(x, generator):
+    """Half of the images with their darks lightened or their lights darkened, up to two tones: strokes get thicker."""
+    lift, use, power = torch.rand(3, len(x), 1, 1, 1, generator=generator).to(x)
+    u = torch.where(lift < 0.5, 1 + x, 1 - x).div(2).clamp(0, 1)
+    u = torch.where(u > 0, u.clamp_min(1e-6) ** torch.exp(-2.5 * power), 0) * 2 - 1
+    return torch.where(use < 0.5, torch.where(lift < 0.5, u, -u), x)
 
 
 def random_style(x, backgrounds, generator):
-    """Images x blended with pieces o of others, a x + b o + c x o + d, with coefficients of random size and sign.
+    """Images x in other tones, blended with pieces o of others: a x + b o + c x o + d, of random sizes and signs.
 
     Whatever of the usual ways to blend two images (add, multiply, screen, difference) is bilinear is among them.
     """
+    x = random_tones(x, generator)
     n, channels = x.shape[:2]
 
     def uniform(*shape):

@@ -81,7 +81,7 @@ class ImageFit:
                 generator=self.generator, n_steps=min(content.N_STEPS, translator.planned_steps()), max_time=limit,
             )  # fmt: skip
             self.history.append({"stage": "content", "seconds": time.perf_counter() - start})
-        self.flow = ImageFlow(translator, encoder, self.device, conditioned=needs_content)
+        self.flow = ImageFlow(translator, encoder, self.device, self.shape)
         self.flow.fit_codec_scale(self._draw_images(1, 256))
         draws = (partial(self._draw_states, which) for which in (0, 1))
         self.flow.spread = fit_spread(*draws, noise=translator.noise == "auto")
@@ -178,9 +178,9 @@ class ImageFit:
                     images = self.translator.augment(images)
                 pair.append(as_floats(images, self.device))
             x0, x1 = pair
-            told = content.random_colours(x1, self.generator)
-            c = self.flow.condition(told, self.domains[1].rows(index1[chosen], self.device))
-            return self.flow.start(x0, self.generator), self.flow.encode(x1), c
+            c = self.flow.condition(x1, self.domains[1].rows(index1[chosen], self.device))
+            end = self.flow.encode(x1)
+            return self.flow.start(x0, self.generator, towards=end), end, c
 
         return partial(self._pair_loss, draw, notices=notices)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import torch
 from torch import nn
@@ -26,11 +27,11 @@ class ImageFlow:
     spread : Spread
     """
 
-    def __init__(self, translator, encoder, device, *, conditioned):
+    def __init__(self, translator, encoder, device, shape):
         self.translator, self.encoder, self.device = translator, encoder, device
-        self.n_content = encoder.n_features if encoder is not None and conditioned else 0
         self.codec, self.codec_scale = translator.codec, torch.ones((), device=device)
         self.velocity = self.student = self.spread = None
+        self.n_content = math.prod(self.state_shape(shape)) if translator.conditions == "content" else 0
         self.n_conditions = 0
 
     @torch.no_grad()
@@ -49,9 +50,9 @@ class ImageFlow:
     def encode(self, x):
         return x if self.codec is None else self.codec.encode(x) / self.codec_scale
 
-    def start(self, x, generator):
-        """Where the flow of source images begins: their states, with the noise of what they lack."""
-        return self.spread.add(self.encode(x), generator)
+    def start(self, x, generator, towards=None):
+        """Where the flow of source images begins: their states, with the noise of what they lack (see `Spread.add`)."""
+        return self.spread.add(self.encode(x), generator, towards)
 
     def decode(self, z):
         return z if self.codec is None else self.codec.decode(z * self.codec_scale)
@@ -72,7 +73,7 @@ class ImageFlow:
     @torch.no_grad()
     def condition(self, x, given):
         """Content of the images and conditions that were given with them, side by side."""
-        content = self.encoder(x) if self.n_content else None
+        content = self.encode(self.encoder.content(x)).flatten(1) if self.n_content else None
         parts = [part for part in (content, given) if part is not None]
         return torch.cat(parts, dim=1) if parts else None
 
@@ -131,7 +132,7 @@ class ImageFlow:
             encoder = ContentEncoder(shape).to(device, memory_format=torch.channels_last)  # as it was trained
             encoder.load_state_dict(parts["encoder"])
             encoder.eval().requires_grad_(False)
-        flow = cls(translator, encoder, device, conditioned=translator.conditions == "content")
+        flow = cls(translator, encoder, device, shape)
         flow.codec_scale, flow.spread = parts["codec_scale"][""], Spread(**parts["spread"])
         flow.n_conditions = n_conditions
         for name in ("velocity", "student"):

@@ -38,9 +38,9 @@ class ImageTranslator(BaseEstimator):
 
     .. math:: v = \arg\min_v \int_0^1 E \| \dot x_t - v(x_t, t \mid c) \|^2 dt,
 
-    given the content c of the target image; an image is translated by following v from t = 0 to t = 1, given its own
-    content. Where source pixels vary less than the target's, as on black backgrounds, smooth noise of the missing
-    variance is added first, since a map cannot make many backgrounds of one.
+    given the content c of the target image, as it would look in the source; an image is translated by following v from
+    t = 0 to t = 1, given its own content. Where source pixels vary less than the target's, as on black backgrounds,
+    noise of the missing variance, scales and colours is added first, since a map cannot make many backgrounds of one.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class ImageTranslator(BaseEstimator):
     velocity : {"unet"} or callable, default="unet"
         The field: `UNetVelocity`, or a factory f(image_shape) -> nn.Module with forward(x, t), x of shape (n, channels,
         height, width) and t of shape (n,). With conditions: f(image_shape, n_conditions) and forward(x, t, condition,
-        keep), see `UNetVelocity.forward`.
+        keep), see `UNetVelocity.forward`; the content comes first among them, as an image of that shape, made flat.
     loss : {"squared", "domain"}, default="squared"
         "domain" weighs errors of the velocity by the gradient of a domain classifier's features, which is trained here,
         so that what the domains do not differ by is left alone.
@@ -388,7 +388,9 @@ class ImageTranslator(BaseEstimator):
         width = self.width if self.width != "auto" else 48 if on_cpu else 128
         side = min(shape[1:])
         patch = 1 if side < 32 or not on_cpu else 2 if side < 128 or side % 4 else 4
-        return UNetVelocity(shape, width, patch=patch, n_conditions=n_conditions, generator=generator)
+        map_channels = shape[0] if self.conditions == "content" else 0
+        return UNetVelocity(shape, width, patch=patch, n_conditions=n_conditions, map_channels=map_channels,
+                            generator=generator)  # fmt: skip
 
     def named_solver(self):
         """The solver that `solver` names."""

@@ -29,6 +29,9 @@ class UNetVelocity(nn.Module):
         Residual blocks of each resolution, on the way down and on the way up.
     n_conditions : int, default=0
         Length of a condition vector; 0 for a field without conditions.
+    map_channels : int, default=0
+        So many channels of the height and width of the image come first in the condition vector. They are put beside
+        the image, so that what they say of a place is known there.
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -49,24 +52,31 @@ class UNetVelocity(nn.Module):
     #: Adam step size that suits this parametrisation.
     learning_rate = 1e-3
 
-    def __init__(self, image_shape, width, *, patch=1, n_blocks=1, n_conditions=0, generator=None):
+    def __init__(self, image_shape, width, *, patch=1, n_blocks=1, n_conditions=0, map_channels=0, generator=None):
         super().__init__()
         channels, *sides = image_shape
+        self.map_shape = (map_channels, *sides)
         if any(side % patch for side in sides):
             raise ValueError(f"The sides of images must be multiples of patch={patch}; got {tuple(sides)}.")
-        channels, sides, self.patch = channels * patch**2, [side // patch for side in sides], patch
-        self.width, self.n_conditions = width, n_conditions
+        if n_conditions < math.prod(self.map_shape):
+            raise ValueError(
+                f"n_conditions must be at least {math.prod(self.map_shape)}, the size of the map; got {n_conditions}."
+            )
+        n_inner, channels = (channels + map_channels) * patch**2, channels * patch**2
+        sides, self.patch = [side // patch for side in sides], patch
+        self.n_conditions = n_conditions
         widths = [width * min(2**level, 4) for level in range(_n_levels(sides))]
         n_embedded = 4 * width
         # Higher frequencies would let the velocity change between the few times that a solver stops at.
         self.register_buffer("frequencies", math.pi * torch.logspace(0, 1, 16))
         self.time = nn.Sequential(nn.Linear(32, n_embedded), nn.SiLU(), nn.Linear(n_embedded, n_embedded))
-        if n_conditions:
+        n_vector = n_conditions - math.prod(self.map_shape)
+        if n_vector:
             self.condition = nn.Sequential(
-                nn.Linear(n_conditions, n_embedded), nn.SiLU(), nn.Linear(n_embedded, n_embedded)
+                nn.Linear(n_vector, n_embedded), nn.SiLU(), nn.Linear(n_embedded, n_embedded)
             )
             self.no_condition = nn.Parameter(torch.zeros(n_embedded))
-        self.inner = nn.Conv2d(channels, width, 3, padding=1)
+        self.inner = nn.Conv2d(n_inner, width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         previous, skipped = width, []
         for level, here in enumerate(widths):
@@ -103,9 +113,12 @@ class UNetVelocity(nn.Module):
         """
         angles = t[:, None] * self.frequencies
         embedded = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))
-        if self.n_conditions:
-            embedded = embedded + self._embed(condition, keep, len(x))
+        n_map = math.prod(self.map_shape)
+        if self.n_conditions > n_map:
+            embedded = embedded + self._embed(None if condition is None else condition[:, n_map:], keep, len(x))
         embedded = F.silu(embedded)
+        if n_map:
+            x = torch.cat([x, self._map(condition, keep, x)], dim=1)
         h, skipped = self.inner(F.pixel_unshuffle(x, self.patch)), []
         for block in self.down:
             h = block(h, embedded)
@@ -115,6 +128,12 @@ class UNetVelocity(nn.Module):
         for block in self.up:
             h = block(h, embedded, skipped.pop())
         return F.pixel_shuffle(self.outer(F.silu(self.norm(h))), self.patch)
+
+    def _map(self, condition, keep, x):
+        if condition is None:
+            return x.new_zeros(len(x), *self.map_shape)
+        values = condition[:, : math.prod(self.map_shape)].reshape(-1, *self.map_shape)
+        return values if keep is None else values * keep[:, None, None, None]
 
     def _embed(self, condition, keep, n):
         if condition is None:
