@@ -15,14 +15,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Who may import whom: a module only those of the layers before its own. A package counts as one module.
 LAYERS = [
-    {"_version", "_random", "_samples", "callbacks", "projection", "masked_labels"},
+    {"_version", "_random", "_samples", "callbacks", "projection", "masked_labels", "_strata"},
     {"target_labels"},
     {"_validation", "_persistence", "_optimisation", "_objectives", "_resources", "_devices", "_progress", "rotation"}
     | {"_timed_pairs", "predictions", "couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
     {"base", "geometry", "tables", "_training"},
     {"_flow_options", "_flow_record"},
     {"_flow_map"},
-    {"_distillation"},
+    {"_distillation", "_potential_fit"},
     {"_rounds", "_flow_state", "baselines"},
     {"transport"},
     {"adaptation", "images", "compare", "plotting"},
