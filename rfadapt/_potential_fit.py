@@ -6,7 +6,7 @@ import copy
 import time
 
 from ._objectives import SemiDual
-from .velocity import FlowVelocity, PotentialVelocity
+from .velocity import FlowVelocity, PotentialVelocity, varying_directions
 
 # Potentials at most where only time says how many: every row that is moved costs an evaluation of each.
 _MOST_POTENTIALS = 4
@@ -63,7 +63,8 @@ def _fit_one(fit, k, trained, known, seconds):
         potential = known[k].requires_grad_(True)
         start = copy.deepcopy(potential)
     else:
-        potential = transport._make_potential(*fit.covariances, n_rows, fit.generator).to(fit.device)
+        varying = varying_directions(*fit.moments)
+        potential = transport._make_potential(*fit.covariances, n_rows, fit.generator, varying).to(fit.device)
         start = copy.deepcopy(potential).make_affine()
     objective = SemiDual(
         potential, fit.train0, fit.train1, batch_size=transport._batch_size(), generator=fit.generator

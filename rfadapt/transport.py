@@ -469,10 +469,10 @@ class RectifiedFlowTransport(InvertibleTransport):
             return self.batch_size
         return 2048 if self._is_potential() else 1024
 
-    def _make_potential(self, covariance0, covariance1, n_rows, generator):
+    def _make_potential(self, covariance0, covariance1, n_rows, generator, varying):
         group = ConvexPotential.group_size
         width = -(-self._resolved_width(len(covariance0), n_rows, 256) // group) * group
-        return ConvexPotential(covariance0, covariance1, width, generator)
+        return ConvexPotential(covariance0, covariance1, width, generator, varying=varying)
 
     def _make_velocity(self, n_features, n_rows, generator):
         if not callable(self.velocity):

@@ -19,6 +19,7 @@ from rfadapt.velocity import (
     PhasedVelocity,
     gaussian_map,
     shrunk_covariances,
+    varying_directions,
 )
 
 LEARNED = {
@@ -223,3 +224,18 @@ def test_each_phase_has_a_field_of_its_own():
     for time, expected in ((0.0, 0.0), (1 / 3, 1.0), (1.0, 2.0)):
         assert (field(x, torch.tensor([time]).expand(6)) == expected).all()
     assert field.width == 8 and field.learning_rate == field.fields[0].learning_rate
+
+
+def test_directions_in_which_some_row_varies():
+    # The first two features are copies, the third is constant, and the fifth varies in one domain only.
+    rng = np.random.default_rng(0)
+    domains = [np.c_[a := rng.normal(size=40), a, np.full(40, 3.0), rng.normal(size=(40, 2))] for _ in range(2)]
+    domains[1][:, 4] = -1.0
+    def found(columns):
+        X = [check_samples(rows[:, columns], "X") for rows in domains]
+        return varying_directions(*(moments(rows, torch.ones(len(columns))) for rows in X))
+
+    expected = np.diag([0.0, 0, 0, 1, 1])
+    expected[:2, :2] = 0.5
+    np.testing.assert_allclose(found([0, 1, 2, 3, 4]), expected, atol=1e-7)
+    assert torch.equal(found([0, 3, 4]), torch.eye(3, dtype=torch.float64))

@@ -1,6 +1,6 @@
 """Velocity fields: callables v(x, t) with x of shape (n, n_features) and t of shape (n,)."""
 
-from .affine import AffineVelocity, gaussian_map, shrunk_covariances
+from .affine import AffineVelocity, gaussian_map, shrunk_covariances, varying_directions
 from .flow import FlowVelocity
 from .gradient import GradientVelocity
 from .mlp import MLPVelocity
@@ -23,4 +23,5 @@ __all__ = [
     "UNetVelocity",
     "gaussian_map",
     "shrunk_covariances",
+    "varying_directions",
 ]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+# Share of the largest variance below which a variance is rounding: rows do not vary in that direction.
+_ROUNDING = 1e-10
+
 
 class AffineVelocity(nn.Module):
     """Velocity along `path` of the linear optimal map x1 = A x0 between centred Gaussians.
@@ -99,6 +102,27 @@ def shrunk_covariances(moments0, moments1) -> tuple[torch.Tensor, torch.Tensor]:
     unit = float(pool.diagonal().mean()) or 1.0
     pool = _shrunk(n, pool, fourth, unit * torch.eye(len(pool), dtype=pool.dtype, device=pool.device))
     return tuple(_shrunk(m.n, m.covariance, m.fourth, pool) for m in (moments0, moments1))
+
+
+def varying_directions(moments0, moments1) -> torch.Tensor:
+    """The projection onto the directions in which any row of either domain varies.
+
+    Parameters
+    ----------
+    moments0, moments1 : object with attributes n, covariance
+        Rows, and empirical covariance of shape (n_features, n_features).
+
+    Returns
+    -------
+    projection : Tensor of shape (n_features, n_features)
+        The identity itself where rows vary in all directions.
+    """
+    pool = (moments0.n * moments0.covariance + moments1.n * moments1.covariance) / (moments0.n + moments1.n)
+    variances, directions = torch.linalg.eigh(pool)
+    directions = directions[:, variances > _ROUNDING * variances[-1]]
+    if directions.shape[1] == len(pool):
+        return torch.eye(len(pool), dtype=pool.dtype)
+    return directions @ directions.T
 
 
 def _shrunk(n, covariance, fourth, target):

@@ -134,18 +134,21 @@ class FrozenPotential(DisplacementEquations):
     def __init__(self, potential):
         self.potential = potential
         root = math.sqrt(potential.directions.shape[1])
-        self.ridge_directions = potential.ridge_directions / root
+        self.ridge_directions = potential.ridge_directions @ potential.varying / root
         self.ridge_offsets = potential.ridge_offsets.detach()
         self.ridge_heights = nn.functional.softplus(potential.log_ridge_heights)
         # The linear functions see the ridge functions first, then z.
         weights = nn.functional.softplus(potential.log_weights - math.log(len(self.ridge_heights)))
-        self.linear = torch.cat([weights, potential.directions / root], dim=1)
-        self.offsets, self.constant = potential.offsets.detach(), potential.constant.detach()
+        self.linear = torch.cat([weights, potential.directions @ potential.varying / root], dim=1)
+        self.offsets, self.constant = potential.offsets.detach(), potential.constant @ potential.varying
         self.heights = nn.functional.softplus(potential.log_heights)
         # Members of a group lie len(heights) apart, so that the sums over a group run along contiguous memory.
         self.member_heights = self.heights.repeat(potential.group_size)
         self.weighted = self.linear * self.member_heights[:, None]
-        self.quadratic = potential.factor @ potential.factor.T + potential.min_curvature * potential.curvature
+        learned = potential.varying @ potential.factor
+        still = potential.curvature - potential.varying @ potential.curvature @ potential.varying
+        self.quadratic = learned @ learned.T + (1 - potential.min_curvature) * still
+        self.quadratic += potential.min_curvature * potential.curvature
         self.one = torch.ones((), dtype=self.linear.dtype, device=self.linear.device)
         on_cpu = self.linear.device.type == "cpu"
         self.rows = max(32, _CACHED_NUMBERS // len(self.offsets)) if on_cpu else 65536

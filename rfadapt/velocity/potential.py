@@ -34,6 +34,9 @@ class ConvexPotential(nn.Module):
         functions, but at most half of `width`.
     generator : torch.Generator, optional
         Source of the initial weights.
+    varying : Tensor of shape (n_features, n_features), optional
+        Projection onto the directions in which rows vary (`varying_directions`), all by default. In the others the map
+        stays the one between Gaussians: no row would show that it had moved there.
 
     References
     ----------
@@ -47,7 +50,7 @@ class ConvexPotential(nn.Module):
     #: Adam step size of the directions that suits this parametrisation.
     learning_rate = 0.24
 
-    def __init__(self, covariance0, covariance1, width, generator=None):
+    def __init__(self, covariance0, covariance1, width, generator=None, *, varying=None):
         super().__init__()
         n_features = len(covariance0)
         # Smallest curvature of the map, as a share of the Gaussian one, so that every conjugate has one solution. In
@@ -66,6 +69,7 @@ class ConvexPotential(nn.Module):
             "curvature": (curvature + curvature.T) / 2,
             "modes": torch.empty_like(root),
             "stretches": torch.empty(n_features),
+            "varying": torch.eye(n_features) if varying is None else varying,
         }
         for name, value in buffers.items():
             self.register_buffer(name, value.to(torch.float32).contiguous())
@@ -116,15 +120,15 @@ class ConvexPotential(nn.Module):
         means0, means1 = at.mean_derivatives(z0), at.mean_derivatives(z1)
         change = {name: means0[name] - means1[name] for name in means0}
         n_ridges, root = len(self.ridge_offsets), math.sqrt(len(self.constant))
-        self.directions.grad = change["linear"][:, n_ridges:] / root
+        self.directions.grad = change["linear"][:, n_ridges:] @ self.varying / root
         self.log_weights.grad = torch.sigmoid(self.log_weights - math.log(n_ridges)) * change["linear"][:, :n_ridges]
         self.offsets.grad = change["offsets"]
         self.log_heights.grad = torch.sigmoid(self.log_heights) * change["heights"]
-        self.ridge_directions.grad = change["ridge_directions"] / root
+        self.ridge_directions.grad = change["ridge_directions"] @ self.varying / root
         self.ridge_offsets.grad = change["ridge_offsets"]
         self.log_ridge_heights.grad = torch.sigmoid(self.log_ridge_heights) * change["ridge_heights"]
-        self.factor.grad = 2 * change["quadratic"] @ self.factor
-        self.constant.grad = change["constant"]
+        self.factor.grad = 2 * self.varying @ change["quadratic"] @ self.varying @ self.factor
+        self.constant.grad = change["constant"] @ self.varying
 
     def parameter_groups(self):
         """Groups for the optimiser, with step sizes relative to that of the directions."""
