@@ -74,8 +74,8 @@ def _blank_field(flow, kind, sizes, identity):
     if kind is None:
         return None
     if kind == PotentialVelocity.__name__:
-        n_estimators = sizes.pop("n_estimators")
-        return PotentialVelocity(*(ConvexPotential(identity, identity, **sizes) for _ in range(n_estimators)))
+        potentials = (ConvexPotential(identity, identity, sizes["width"]) for _ in range(sizes["n_estimators"]))
+        return PotentialVelocity(*potentials)
     known = {field.__name__: field for field in VELOCITIES.values()}
     if kind in known:
         return known[kind](flow.n_features_in_, **sizes)

@@ -50,7 +50,7 @@ def fit_potentials(fit) -> int:
             n_potentials -= 1  # one that has learned nothing would only spoil the mean
             continue
         trained.append(potential)
-        fit.velocity = _as_velocity(fit, *trained, *known[k + 1 :])
+        fit.velocity = flow_along(fit, *trained, *known[k + 1 :])
     if fold:
         fit.hold_out(0)
     return n_iter
@@ -75,7 +75,7 @@ def _fit_one(fit, k, trained, known, seconds):
 
     def shown(potential):
         """What snapshots follow: a new potential counts from its end, as it brings the mean down at first."""
-        return fit.velocity if trained and not known else _as_velocity(fit, *trained, potential, *known[k + 1 :])
+        return fit.velocity if trained and not known else flow_along(fit, *trained, potential, *known[k + 1 :])
 
     return fit.train(
         objective,
@@ -83,11 +83,12 @@ def _fit_one(fit, k, trained, known, seconds):
         loss,
         potential.learning_rate,
         seconds,
-        lambda potential: _as_velocity(fit, potential),
+        lambda potential: flow_along(fit, potential),
         0,
         shown=shown,
     )
 
 
-def _as_velocity(fit, *potentials):
+def flow_along(fit, *potentials) -> FlowVelocity:
+    """The velocity of a fit's flow along the mean of potentials."""
     return FlowVelocity(None, PotentialVelocity(*potentials), fit.path, fit.prediction)

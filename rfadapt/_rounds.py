@@ -15,7 +15,7 @@ from ._distillation import own_states, publish_students
 from ._flow_map import chosen_solver
 from ._flow_record import cheapest_solver, energy_terms, measured, solve_finely, warn_if_cost_rose
 from ._objectives import Regression
-from ._potential_fit import fit_potentials
+from ._potential_fit import fit_potentials, flow_along
 from ._progress import progress_bar
 from ._random import make_generator, random_state_of
 from ._timed_pairs import AnyTime, MatchedPairs
@@ -322,7 +322,7 @@ class FlowFit:
         learned = self.velocity.learned
         if self.continues or not isinstance(learned, PotentialVelocity):
             return self.velocity
-        return FlowVelocity(None, PotentialVelocity(learned.potentials[0]), self.path, self.prediction)
+        return flow_along(self, learned.potentials[0])
 
     def _publish(self, transport, velocity):
         transport.geometry_ = self.geometry

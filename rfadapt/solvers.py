@@ -56,9 +56,9 @@ class FixedStepSolver(Solver):
 
 def _at(v, x, t, dt):
     """The velocity at `t`, looked at from the side of t + dt, as it may jump at the ends of a step."""
+    time = torch.nextafter(*torch.tensor([t, t + dt], dtype=x.dtype)).item()
     # Expanded, so that a field can see that all rows have one time.
-    time, towards = (torch.full((1,), value, dtype=x.dtype, device=x.device) for value in (t, t + dt))
-    return v(x, torch.nextafter(time, towards).expand(len(x)))
+    return v(x, x.new_full((1,), time).expand(len(x)))
 
 
 @dataclass(frozen=True)

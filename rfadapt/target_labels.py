@@ -35,12 +35,11 @@ class TargetLabels:
     ----------
     classes1 : ndarray of int of shape (n_target,)
         Number of the class of each target row; of those that are known, theirs.
-    scores0, scores1 : ndarray of shape (n_source, n_classes), (n_target, n_classes)
+    scores1 : ndarray of shape (n_target, n_classes)
         Scores of the classes, near 1 for the one that a row has and near 0 for the others.
     """
 
     classes1: np.ndarray
-    scores0: np.ndarray
     scores1: np.ndarray
 
 
@@ -93,7 +92,7 @@ class Committee:
     def __init__(self, X0, classes0, X1, known1, known_classes, random_state, weights=None):
         if weights is None:
             weights = compute_sample_weight("balanced", classes0)
-        self._X0, self._X1, self._known1, self._known_classes = X0, X1, known1, known_classes
+        self._X1, self._known1, self._known_classes = X1, known1, known_classes
         used0, used1 = (drawn(np.arange(len(X)), random_state, _GRAPH_ROWS) for X in (X0, X1))
         used1 = np.concatenate([known1, used1[~np.isin(used1, known1)]])
         n_classes, source = classes0.max() + 1, (X0[used0], classes0[used0], weights[used0])
@@ -102,7 +101,7 @@ class Committee:
         ]
         for machine in self._machines:
             machine.solve_plain()
-        self.plain_scores1 = self._scores(X1)
+        self.plain_scores1 = self.scores(X1)
         self._expected_shares = _expected(self._target_scores(), known_classes).mean(axis=0)
 
     def label(self, shares=None):
@@ -128,17 +127,17 @@ class Committee:
                 current = np.bincount(classes, minlength=len(current)) / len(classes)
             if previous is not None and (classes == previous).all():
                 break
-        scores0, scores1 = self._scores(self._X0), self._scores(self._X1)
+        scores1 = self.scores(self._X1)
         classes1 = scores1.argmax(axis=1)
         classes1[self._known1] = self._known_classes
-        return TargetLabels(classes1, scores0, scores1)
+        return TargetLabels(classes1, scores1)
 
     def _target_scores(self):
         """Scores of the target rows that the machines were made with."""
         return sum(machine.target_scores() for machine in self._machines) / len(self._machines)
 
-    def _scores(self, X):
-        """Mean scores of the classes of any rows, of shape (n_samples, n_classes)."""
+    def scores(self, X):
+        """Scores of the classes of any rows by what was learned last, of shape (n_samples, n_classes)."""
         return sum(machine.scores(X) for machine in self._machines) / len(self._machines)
 
 

@@ -105,13 +105,12 @@ class ClassAware(Account):
         self.classes_, index = np.unique(y0, return_inverse=True)
         known = np.array([], dtype=int) if y1 is None else np.flatnonzero(known1)
         known_classes = known if y1 is None else np.searchsorted(self.classes_, y1[known].astype(self.classes_.dtype))
-        committee = Committee(
-            self.start_.transform(X0), index, X1, known, known_classes, check_random_state(self.random_state),
-            self.weights_,
-        )  # fmt: skip
+        moved = self.start_.transform(X0)
+        random_state = check_random_state(self.random_state)
+        committee = Committee(moved, index, X1, known, known_classes, random_state, self.weights_)
         as_told = committee.label(np.bincount(index, self.weights_) / len(index))
         self.plain_margin_, self.margin_ = _margin(committee.plain_scores1), _margin(as_told.scores1)
-        self.source_accuracy_ = float((as_told.scores0.argmax(axis=1) == index).mean())
+        self.source_accuracy_ = float((committee.scores(moved).argmax(axis=1) == index).mean())
         labels = committee.label()
         self.has_collapsed_ = _entropy(labels.classes1) < _entropy(committee.plain_scores1.argmax(axis=1)) / 2
         self.labelled_target_ = X1, self.classes_[labels.classes1]

@@ -182,7 +182,8 @@ class PotentialVelocity(nn.Module):
 
     def forward(self, x, t):
         whitening, unwhitening = self.potentials[0].whitening, self.potentials[0].unwhitening
-        at = FrozenMean([potential.frozen() for potential in self.potentials])
+        frozen = [potential.frozen() for potential in self.potentials]
+        at = FrozenMean(frozen) if len(frozen) > 1 else frozen[0]
         z = x @ whitening
         if t.any():
             z, _ = at.solve_fully(x @ unwhitening, t.unsqueeze(1))
