@@ -128,10 +128,12 @@ def test_scaling_decides_which_way_is_short():
 
 @pytest.mark.parametrize("shift", [0.0, 1e6])
 def test_data_far_from_the_origin(shift, clouds):
+    # The rows are rounded far out, by 1e-10; short steps do not carry that further. Float32 would round them by 0.03.
+    settings = {"max_iter": 50, "learning_rate": 0.05, "validation_fraction": 0.0, "early_stopping": False}
     X0, X1 = (X + shift for X in clouds)
-    flow = quick_flow(max_iter=50).fit(X0, X1)
-    plain = quick_flow(max_iter=50).fit(*clouds)
-    np.testing.assert_allclose(flow.transform(X0) - shift, plain.transform(clouds[0]), atol=1e-3)
+    flow = quick_flow(**settings).fit(X0, X1)
+    plain = quick_flow(**settings).fit(*clouds)
+    np.testing.assert_allclose(flow.transform(X0) - shift, plain.transform(clouds[0]), atol=1e-4)
 
 
 @pytest.mark.parametrize(

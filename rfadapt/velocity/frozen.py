@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 # Intermediate results of this many numbers stay in a core's cache; larger ones made an evaluation three times slower.
-_CACHED_NUMBERS = 65536
+_CACHED_NUMBERS = 131072
 # Numbers in the largest intermediate result where curvatures are computed, which have one matrix for each row.
 _CURVATURE_NUMBERS = 2**23
 # Residual, relative to the spread, up to which a row is solved; how often gradient steps go on, twenty at a time,
@@ -161,7 +161,7 @@ class FrozenPotential(DisplacementEquations):
         """Gradient of the potential, of shape (n, n_features)."""
         out = torch.addmm(self.constant, z, self.quadratic)
         for rows, part in zip(z.split(self.rows), out.split(self.rows)):
-            _, slopes, shares, _ = self._layers(rows)
+            _, slopes, _, shares = self._layers(rows)
             ridge_pulls, moves = self._backwards(shares)
             part.add_(moves).addmm_(ridge_pulls.mul_(slopes), self.ridge_directions)
         return out
@@ -170,8 +170,9 @@ class FrozenPotential(DisplacementEquations):
         """The potential, of shape (n,)."""
         convex = []
         for rows in z.split(self.rows):
-            inputs, slopes, _, maxima = self._layers(rows)
-            convex.append(maxima @ self.heights + inputs[:, : slopes.shape[1]] @ self.ridge_heights)
+            inputs, slopes, scores, shares = self._layers(rows)
+            ridges = inputs[:, : slopes.shape[1]]
+            convex.append(self._maxima(scores, shares) @ self.heights + ridges @ self.ridge_heights)
         return torch.cat(convex) + (z @ self.quadratic * z).sum(1) / 2 + z @ self.constant
 
     def mean_derivatives(self, z):
@@ -179,11 +180,11 @@ class FrozenPotential(DisplacementEquations):
         linear, offsets, heights = (torch.zeros_like(x) for x in (self.linear, self.offsets, self.heights))
         ridges = [torch.zeros_like(x) for x in (self.ridge_directions, self.ridge_offsets, self.ridge_heights)]
         for rows in z.split(self.rows):
-            inputs, slopes, shares, maxima = self._layers(rows)
+            inputs, slopes, scores, shares = self._layers(rows)
             ridge_weights = self._backwards(shares)[0].mul_(slopes)
             linear.addmm_(shares.T, inputs)
             offsets += shares.sum(0)
-            heights += maxima.sum(0)
+            heights += self._maxima(scores, shares).sum(0)
             ridges[0].addmm_(ridge_weights.T, rows)
             ridges[1] += ridge_weights.sum(0)
             ridges[2] += inputs[:, : slopes.shape[1]].sum(0)
@@ -198,7 +199,7 @@ class FrozenPotential(DisplacementEquations):
         return torch.cat([self._curvatures(rows) for rows in z.split(n_rows)])
 
     def _curvatures(self, z):
-        _, slopes, shares, _ = self._layers(z)
+        _, slopes, _, shares = self._layers(z)
         n_ridges, n_groups = slopes.shape[1], len(self.heights)
         # The gradients of the linear functions at each row, and how much they differ within a group.
         gradients = self.linear[:, :n_ridges] @ (slopes[:, :, None] * self.ridge_directions)
@@ -223,22 +224,24 @@ class FrozenPotential(DisplacementEquations):
             Ridge functions s(u) = (u + sqrt(1 + u^2)) / 2, and z.
         slopes : Tensor of shape (n, n_ridges)
             Derivatives s'(u).
-        shares : Tensor of shape (n, width)
-            Of the linear functions in their groups (softmax).
-        maxima : Tensor of shape (n, n_groups)
-            Soft maxima of the groups.
+        scores, shares : Tensor of shape (n, width)
+            The linear functions, and their shares in their groups (softmax).
         """
         u = torch.addmm(self.ridge_offsets, z, self.ridge_directions.T)
         roots = torch.addcmul(self.one, u, u).sqrt_()
         ridges = (u + roots).mul_(0.5)
         slopes = torch.div(ridges, roots, out=roots)
         inputs = torch.cat([ridges, z], dim=1)
-        shares = torch.addmm(self.offsets, inputs, self.linear.T)
-        members = shares.view(len(z), -1, len(self.heights))
-        largest = members.amax(1, keepdim=True)
-        total = members.sub_(largest).exp_().sum(1, keepdim=True)
-        members.div_(total)
-        return inputs, slopes, shares, (largest + total.log_()).squeeze(1)
+        scores = torch.addmm(self.offsets, inputs, self.linear.T)
+        shares = self._in_groups(scores).softmax(1).view_as(scores)
+        return inputs, slopes, scores, shares
+
+    def _maxima(self, scores, shares):
+        """Soft maxima of the groups, of shape (n, n_groups): the largest share is exp(largest score - soft maximum)."""
+        return self._in_groups(scores).amax(1) - self._in_groups(shares).amax(1).log()
+
+    def _in_groups(self, values):
+        return values.view(len(values), -1, len(self.heights))
 
     def _backwards(self, shares):
         """Derivatives in the ridge functions and, through the linear functions alone, in z, at each row."""
