@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 
 from ._objectives import SemiDual
 from .velocity import FlowVelocity, PotentialVelocity, varying_directions
 
 # Potentials at most where only time says how many: every row that is moved costs an evaluation of each.
-_MOST_POTENTIALS = 4
+_MOST_POTENTIALS = 6
+# The last of them may have less time than the first took, down to this share: it still takes off more than it adds.
+_SHORTEST = 0.4
 # Held-out rows that the semi-dual is watched on, at most.
 _MAX_HELD_OUT = 8192
 
@@ -45,7 +48,7 @@ def fit_potentials(fit) -> int:
                 n_potentials = 1
             elif grows:
                 spent = time.perf_counter() - start
-                n_potentials = min(_MOST_POTENTIALS, round(transport.max_time / spent))
+                n_potentials = min(_MOST_POTENTIALS, math.floor(transport.max_time / spent + 1 - _SHORTEST))
         elif is_start and not known:
             n_potentials -= 1  # one that has learned nothing would only spoil the mean
             continue
