@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -14,7 +16,7 @@ _SHORTEST = 2
 def in_order_of_place(x: torch.Tensor, n_strata: int) -> torch.Tensor:
     """An order of rows whose stretches are regions, down to 1 / `n_strata` of the rows.
 
-    Rows are halved across their first principal direction, again and again.
+    Rows are halved across their first principal direction, again and again, all parts at once.
 
     Parameters
     ----------
@@ -26,19 +28,20 @@ def in_order_of_place(x: torch.Tensor, n_strata: int) -> torch.Tensor:
     order : Tensor of shape (n,)
         Positions in `x`, on the CPU.
     """
-    x = x.cpu()
-
-    def halved(index):
-        if len(index) * n_strata <= max(len(x), n_strata):
-            return [index]
-        rows = x[index] - x[index].mean(0)
-        direction = rows[rows.square().sum(1).argmax()]
+    n, n_halvings = len(x), math.ceil(math.log2(min(len(x), n_strata)))
+    # Some rows come twice, so that all parts have the same length.
+    length = -(-n // 2**n_halvings)
+    order = torch.arange(length * 2**n_halvings, device=x.device)
+    for level in range(n_halvings):
+        order = order.view(2**level, -1)
+        rows = x[order % n]
+        rows = rows - rows.mean(1, keepdim=True)
+        farthest = rows.square().sum(2).argmax(1)
+        direction = rows[torch.arange(len(rows), device=x.device), farthest].unsqueeze(2)
         for _ in range(_POWER_STEPS):
-            direction = nn.functional.normalize((rows @ direction) @ rows, dim=0)
-        index, middle = index[(rows @ direction).argsort()], len(index) // 2
-        return halved(index[:middle]) + halved(index[middle:])
-
-    return torch.cat(halved(torch.arange(len(x))))
+            direction = nn.functional.normalize(rows.mT @ (rows @ direction), dim=1)
+        order = order.gather(1, (rows @ direction).squeeze(2).argsort(1))
+    return order[order < n].cpu()
 
 
 def drawn_across(order: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
