@@ -55,10 +55,14 @@ class FixedStepSolver(Solver):
 
 
 def _at(v, x, t, dt):
-    """The velocity at `t`, looked at from the side of t + dt, as it may jump at the ends of a step."""
-    time = torch.nextafter(*torch.tensor([t, t + dt], dtype=x.dtype)).item()
+    """The velocity at `t`, looked at from the side of t + dt, as it may jump at the ends of a step between 0 and 1.
+
+    At 0 and 1 themselves there is one side alone, and a field may know that it is much easier there.
+    """
+    if 0 < t < 1:
+        t = torch.nextafter(*torch.tensor([t, t + dt], dtype=x.dtype)).item()
     # Expanded, so that a field can see that all rows have one time.
-    return v(x, x.new_full((1,), time).expand(len(x)))
+    return v(x, x.new_full((1,), t).expand(len(x)))
 
 
 @dataclass(frozen=True)

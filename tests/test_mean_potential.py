@@ -10,6 +10,7 @@ from conftest import NOTHING_LEARNED, make_clouds, quick_flow, relative_error
 from rfadapt import RectifiedFlowTransport
 from rfadapt._rounds import FlowFit
 from rfadapt.velocity import ConvexPotential, PotentialVelocity, gaussian_map
+from rfadapt.velocity.frozen import FrozenPotential
 
 NEW0, NEW1 = make_clouds(300, 300, seed=5)
 COVARIANCES = [torch.tensor(C, dtype=torch.float64) for C in ([[2.0, 0.5], [0.5, 1.0]], [[1.0, -0.3], [-0.3, 3.0]])]
@@ -96,14 +97,22 @@ def test_each_potential_holds_out_other_rows(clouds, monkeypatch):
     assert record["transport_cost"] == pytest.approx(cost, rel=1e-3)
 
 
+def test_a_row_that_is_moved_costs_an_evaluation_of_each(clouds, several, monkeypatch):
+    evaluated = []
+    original = FrozenPotential.map
+    monkeypatch.setattr(FrozenPotential, "map", lambda self, z: evaluated.append(len(z)) or original(self, z))
+    several.transform(clouds[0])
+    assert evaluated == [len(clouds[0])] * 3
+
+
 def test_one_potential_by_default_without_a_time_limit(fitted):
     assert len(fitted.velocity_.learned.potentials) == 1
 
 
 def test_as_many_as_there_is_time_for(clouds):
-    # The first takes far less than its share of the time, and four are the most.
+    # The first takes far less than its share of the time, and six are the most.
     flow = quick_flow(max_iter=50, max_time=600.0, validation_fraction=0.0).fit(*clouds)
-    assert len(flow.velocity_.learned.potentials) == 4 and flow.n_iter_ == 200
+    assert len(flow.velocity_.learned.potentials) == 6 and flow.n_iter_ == 300
     # Time is up before the first one's steps are done.
     flow.set_params(max_iter=10**6, max_time=0.3).fit(*clouds)
     assert len(flow.velocity_.learned.potentials) == 1
