@@ -139,7 +139,7 @@ class ScaledRows:
     def rows(self, index: torch.Tensor) -> torch.Tensor:
         """Rows at `index`, float32 on the training device."""
         if self._resident is not None:
-            return self._resident[index.to(self._device, non_blocking=True)]
+            return self._resident.index_select(0, index.to(self._device, non_blocking=True))
         order = self._index[index].argsort()
         rows = torch.empty(len(index), len(self._frame.mean), device=self._device)
         for part in order.split(self._X.batch_rows):
@@ -167,4 +167,4 @@ class TensorRows:
 
     def rows(self, index: torch.Tensor) -> torch.Tensor:
         """Rows at `index`."""
-        return self._values[index.to(self._values.device, non_blocking=True)]
+        return self._values.index_select(0, index.to(self._values.device, non_blocking=True))
