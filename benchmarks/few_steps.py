@@ -82,8 +82,9 @@ def fit(task, arguments, **params):
     """A fitted flow, the flows after its rounds, and the processor time it took."""
     from rfadapt import RectifiedFlowTransport
 
-    rounds, settings = Rounds(), {"scaling": "common", "random_state": 0, "n_jobs": 1, "max_iter": arguments.steps}
-    settings |= {"coupling": "independent", "velocity": "gradient", "width": arguments.width} | params
+    rounds, settings = Rounds(), {"scaling": "common", "random_state": arguments.seed, "n_jobs": 1}
+    settings |= {"coupling": "independent", "velocity": "gradient", "width": arguments.width}
+    settings |= {"max_iter": arguments.steps} | params
     start = time.process_time()
     flow = RectifiedFlowTransport(**settings, callbacks=[rounds]).fit(task.X0, task.X1)
     print(f"{task.name} {params}: {time.process_time() - start:.0f} s of CPU", flush=True)
@@ -220,6 +221,7 @@ def main():
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--dims", type=int, nargs="*", default=[2, 16, 64])
     parser.add_argument("--days", type=int, nargs="*", default=[2, 3], help="of the cells, each to the next")
+    parser.add_argument("--seed", type=int, default=0, help="random_state of the fits")
     parser.add_argument("--steps", type=int, default=600, help="of training, a round")
     parser.add_argument("--width", default=512, type=lambda text: text if text == "auto" else int(text))
     parser.add_argument("--lines", nargs="+", choices=LINES, default=LINES, help="with those of the same fit")
