@@ -10,7 +10,7 @@ from ._objectives import SemiDual
 from .velocity import FlowVelocity, PotentialVelocity, varying_directions
 
 # Potentials at most where only time says how many: every row that is moved costs an evaluation of each.
-_MOST_POTENTIALS = 6
+_MOST_POTENTIALS = 8
 # The last of them may have less time than the first took, down to this share: it still takes off more than it adds.
 _SHORTEST = 0.4
 # Held-out rows that the semi-dual is watched on, at most.
