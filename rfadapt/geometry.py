@@ -56,7 +56,7 @@ class Frame:
 
     def enter(self, x: torch.Tensor, device) -> torch.Tensor:
         """Rows in these coordinates, float32 on `device`."""
-        z = (x.to(torch.float64) - self.mean.to(x.device)) / self.scale.to(x.device)
+        z = (x.to(torch.float64) - self.mean.to(x.device)).div_(self.scale.to(x.device))
         z = z if self.rotation is None else z @ self.rotation.T.to(x.device)
         return z.to(device=device, dtype=torch.float32)
 
@@ -64,7 +64,7 @@ class Frame:
         """Rows back in the data's units, with the dtype and device of `like`."""
         z = z.to(device=like.device, dtype=torch.float64)
         z = z if self.rotation is None else z @ self.rotation.to(like.device)
-        return (z * self.scale.to(like.device) + self.mean.to(like.device)).to(like.dtype)
+        return (z * self.scale.to(like.device)).add_(self.mean.to(like.device)).to(like.dtype)
 
 
 @dataclass(frozen=True)

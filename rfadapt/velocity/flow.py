@@ -37,7 +37,7 @@ class FlowVelocity(nn.Module):
         return self.learned.fields[-time] if isinstance(self.learned, PhasedVelocity) else self.learned
 
     def forward(self, x, t):
-        v = torch.zeros_like(x) if self.base is None else self.base(x, t)
         if self.learned is None:
-            return v
-        return v + self.prediction.scale(t, self.path).unsqueeze(1) * self.learned(x, t)
+            return torch.zeros_like(x) if self.base is None else self.base(x, t)
+        v = self.prediction.scale(t, self.path).unsqueeze(1) * self.learned(x, t)
+        return v if self.base is None else self.base(x, t) + v

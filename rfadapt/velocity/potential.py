@@ -184,7 +184,8 @@ class PotentialVelocity(nn.Module):
         whitening, unwhitening = self.potentials[0].whitening, self.potentials[0].unwhitening
         frozen = [potential.frozen() for potential in self.potentials]
         at = FrozenMean(frozen) if len(frozen) > 1 else frozen[0]
-        z = x @ whitening
+        x0, z0 = x, x @ whitening
         if t.any():
-            z, _ = at.solve_fully(x @ unwhitening, t.unsqueeze(1))
-        return at.map(z) @ whitening - z @ unwhitening
+            z0, _ = at.solve_fully(x @ unwhitening, t.unsqueeze(1))
+            x0 = z0 @ unwhitening
+        return at.map(z0) @ whitening - x0
