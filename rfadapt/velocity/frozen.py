@@ -8,7 +8,8 @@ import math
 import torch
 from torch import nn
 
-# Intermediate results of this many numbers stay in a core's cache; larger ones made an evaluation three times slower.
+# Intermediate results of this many numbers stay in a core's cache. Far larger ones made an evaluation three times
+# slower.
 _CACHED_NUMBERS = 131072
 # Numbers in the largest intermediate result where curvatures are computed, which have one matrix for each row.
 _CURVATURE_NUMBERS = 2**23
