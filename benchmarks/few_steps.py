@@ -1,7 +1,7 @@
 """What few evaluations of the field cost: error and energy distance against the number of evaluations a row.
 
-    python benchmarks/few_steps.py --data DIR [--dims 2 16 64] [--days 2 3] [--steps 600] [--width 512] [--lines ...]
-    python benchmarks/few_steps.py --data DIR --distillation [--steps 3000] [--width auto]
+    python benchmarks/few_steps.py --data DIR [--dims 2 16 64] [--days 2 3] [--steps 600] [--seed 0] [--lines ...]
+    python benchmarks/few_steps.py --data DIR --distillation [--steps 3000] [--width auto] [--seed 0]
     python benchmarks/few_steps.py --speed [--rows 1000000]
 
 The first fits velocity fields on the Wasserstein-2 benchmark (files w2_mix3to10_{d}.npz, whose true map is known) and
@@ -82,9 +82,8 @@ def fit(task, arguments, **params):
     """A fitted flow, the flows after its rounds, and the processor time it took."""
     from rfadapt import RectifiedFlowTransport
 
-    rounds, settings = Rounds(), {"scaling": "common", "random_state": arguments.seed, "n_jobs": 1}
-    settings |= {"coupling": "independent", "velocity": "gradient", "width": arguments.width}
-    settings |= {"max_iter": arguments.steps} | params
+    rounds, settings = Rounds(), {"coupling": "independent", "scaling": "common", "velocity": "gradient", "n_jobs": 1}
+    settings |= {"width": arguments.width, "max_iter": arguments.steps, "random_state": arguments.seed} | params
     start = time.process_time()
     flow = RectifiedFlowTransport(**settings, callbacks=[rounds]).fit(task.X0, task.X1)
     print(f"{task.name} {params}: {time.process_time() - start:.0f} s of CPU", flush=True)

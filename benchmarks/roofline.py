@@ -190,7 +190,8 @@ def main():
             print(rows[-1], flush=True)
     # Other work on the machine, or heat, would show here.
     text += f"sgemm peak: {peak / 1e9:.1f} Gflop/s before, {sgemm_peak() / 1e9:.1f} after the measurements, which are "
-    text += f"compared with the first. {arguments.rows} rows in each domain, batches of 1024.\n\n{as_table(rows)}\n"
+    text += f"compared with the first. {arguments.rows} rows in each domain, batches of the default size (2048 for "
+    text += f"potentials, 1024 for regressed fields).\n\n{as_table(rows)}\n"
     if arguments.pairing_dims:
         text += "\n## Pairing behind training\n\n`coupling=OTCoupling()` with "
         text += f"{arguments.workers} worker(s), {arguments.steps} steps of training, validation included. The hidden "

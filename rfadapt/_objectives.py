@@ -214,7 +214,7 @@ class _Conjugates:
         A few rows left far out would be enough to steepen the map there without end, since training raises the
         potential wherever the solutions are.
         """
-        # Not self.q[index], which takes ten times as long as this.
+        # Not self.q[index], which takes several times as long.
         q, z, step = (values.index_select(0, index) for values in (self.q, self.z, self.step))
         t = q.new_ones(len(q), 1)
         z, step, residual = at.solve(q, t, z, step, n_iter=2)

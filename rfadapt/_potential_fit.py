@@ -11,7 +11,7 @@ from .velocity import FlowVelocity, PotentialVelocity, varying_directions
 
 # Potentials at most where only time says how many: every row that is moved costs an evaluation of each.
 _MOST_POTENTIALS = 8
-# The last of them may have less time than the first took, down to this share: it still takes off more than it adds.
+# The others share the time that the first leaves; a rest of at least this share of what it took makes one more.
 _SHORTEST = 0.4
 # Held-out rows that the semi-dual is watched on, at most.
 _MAX_HELD_OUT = 8192
