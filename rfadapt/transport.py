@@ -143,7 +143,7 @@ class RectifiedFlowTransport(InvertibleTransport):
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the learned field's matrix products in training; "auto" is bfloat16 on a GPU that has it.
     n_jobs : int, default=None
-        Processes for `coupling="ot"`: see `OTCoupling`.
+        Threads that pair, for `coupling="ot"` of a regressed field: see `OTCoupling`.
     callbacks : list of callable, default=None
         Each is called with a `TrainingState` at every check, for example a `Checkpoint`; one that returns True ends
         the round.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import weakref
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import joblib
 import numpy as np
 import torch
-from joblib.externals.loky import get_reusable_executor
 
 from .base import Coupling, Pairs
 
@@ -24,8 +24,9 @@ class OTCoupling(Coupling):
     `n_pairings` times, since every new block averages out some of the arbitrariness of the last. The number
     of blocks does not grow past `max_blocks`, however many rows there are.
 
-    Blocks are solved by a worker process while training goes on. Training waits for a block where it would
-    otherwise run ahead of the plan, so that the result depends on the seed and not on the machine's speed.
+    Blocks are solved by a worker thread while training goes on (POT's solver lets go of the interpreter).
+    Training waits for a block where it would otherwise run ahead of the plan, so that the result depends on the
+    seed and not on the machine's speed.
 
     Parameters
     ----------
@@ -36,9 +37,8 @@ class OTCoupling(Coupling):
     max_blocks : int, default=64
         Upper bound of the number of solves.
     n_jobs : int, default=None
-        Processes used: 1 solves the blocks in the training process, more add workers beside it, -1 is one a
-        core. None takes 2 where the machine has a second core and there are enough blocks for a worker to
-        pay for its start.
+        Threads used: 1 solves the blocks in the thread that trains, more add workers beside it, -1 is one a core.
+        None takes 2 where the machine has a second core.
 
     References
     ----------
@@ -74,11 +74,8 @@ class OTCoupling(Coupling):
         return list(zip(*halves))
 
     def _n_workers(self, n_blocks):
-        if multiprocessing.current_process().daemon:
-            return 0  # such a process may not start others
-        if self.n_jobs is not None:
-            return min(joblib.effective_n_jobs(self.n_jobs) - 1, n_blocks)
-        return int(joblib.cpu_count() > 1 and self.block_size >= 1024 and n_blocks >= 8)
+        n_jobs = min(joblib.cpu_count(), 2) if self.n_jobs is None else self.n_jobs
+        return min(joblib.effective_n_jobs(n_jobs) - 1, n_blocks - 1)
 
 
 def shuffled_blocks(n, size, n_blocks, generator):
@@ -94,15 +91,19 @@ def shuffled_blocks(n, size, n_blocks, generator):
 
 
 class _BlockPairs(Pairs):
-    """Pairs of the blocks solved so far: four at the start, then one more for every 16 draws of a pair."""
+    """Pairs of the blocks solved so far: two at the start, then one more for every 16 draws of a pair."""
 
     def __init__(self, X0, X1, blocks, n_workers):
         self.X0, self.X1 = X0, X1
         self.index0 = self.index1 = torch.empty(0, dtype=torch.long)
         self.mass = torch.empty(0, dtype=torch.float64)  # cumulative
         self._blocks, self._n_workers = deque(blocks), n_workers
-        self._solving = deque()
-        self._n_solved, self._n_due = 0, 4.0
+        self._solving, self._workers = deque(), None
+        if n_workers:
+            self._workers = ThreadPoolExecutor(n_workers)
+            # A fit that ends early must not wait for blocks that nobody needs.
+            weakref.finalize(self, self._workers.shutdown, wait=False, cancel_futures=True)
+        self._n_solved, self._n_due = 0, 2.0
 
     def sample(self, n, generator):
         while self._n_solved < self._n_due and (self._blocks or self._solving):
@@ -124,10 +125,9 @@ class _BlockPairs(Pairs):
 
     def _start(self, rows0, rows1):
         block = self.X0.rows(rows0).cpu().numpy(), self.X1.rows(rows1).cpu().numpy()
-        if self._n_workers == 0:
+        if self._workers is None:
             return rows0, rows1, partial(solve_block, *block)
-        executor = get_reusable_executor(self._n_workers, timeout=60, env={"OMP_NUM_THREADS": "1"})
-        return rows0, rows1, executor.submit(solve_block, *block).result
+        return rows0, rows1, self._workers.submit(solve_block, *block).result
 
 
 def solve_block(x0: np.ndarray, x1: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
