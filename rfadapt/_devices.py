@@ -7,7 +7,8 @@ import torch
 # Intermediate results of a batch: this much on the CPU, and this share of what is free on a GPU.
 _BATCH_BYTES = 64 * 2**20
 _SHARE_OF_GPU = 1 / 8
-_MOST_BATCH_ROWS = 65536
+# Larger batches gain nothing, and leave the caches.
+_MOST_BATCH_ROWS = 32768
 
 
 def resolve_device(device):

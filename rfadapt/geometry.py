@@ -48,7 +48,11 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Frame:
-    """Coordinates z = Q (x - mean) / scale; see `Geometry`."""
+    """Coordinates z = Q (x - mean) / scale; see `Geometry`.
+
+    They are computed in the precision that the rows have. Far from the origin a mean has more digits than float32: what
+    it lacks is taken off, or put on, by itself, while numbers are as small as the spread.
+    """
 
     mean: torch.Tensor
     scale: torch.Tensor
@@ -56,15 +60,23 @@ class Frame:
 
     def enter(self, x: torch.Tensor, device) -> torch.Tensor:
         """Rows in these coordinates, float32 on `device`."""
-        z = (x.to(torch.float64) - self.mean.to(x.device)).div_(self.scale.to(x.device))
-        z = z if self.rotation is None else z @ self.rotation.T.to(x.device)
+        mean, rest, scale, rotation = self._as(x)
+        z = torch.addcmul(-rest / scale, x - mean, 1 / scale)
+        z = z if rotation is None else z @ rotation.T
         return z.to(device=device, dtype=torch.float32)
 
     def leave(self, z: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Rows back in the data's units, with the dtype and device of `like`."""
-        z = z.to(device=like.device, dtype=torch.float64)
-        z = z if self.rotation is None else z @ self.rotation.to(like.device)
-        return (z * self.scale.to(like.device)).add_(self.mean.to(like.device)).to(like.dtype)
+        mean, rest, scale, rotation = self._as(like)
+        z = z.to(device=like.device, dtype=like.dtype)
+        z = z if rotation is None else z @ rotation
+        return torch.addcmul(rest, z, scale).add_(mean)
+
+    def _as(self, x):
+        """The mean, what the dtype of `x` does not hold of it, the scale and the rotation, in this dtype, where `x` is."""
+        mean = self.mean.to(x.dtype)
+        parts = mean, self.mean - mean, self.scale, self.rotation
+        return [None if part is None else part.to(device=x.device, dtype=x.dtype) for part in parts]
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Euler(FixedStepSolver):
     evaluations = 1
 
     def step(self, v, x, t, dt):
-        return x + dt * _at(v, x, t, dt)
+        return torch.add(x, _at(v, x, t, dt), alpha=dt)
 
 
 @dataclass(frozen=True)

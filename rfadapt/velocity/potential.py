@@ -188,4 +188,4 @@ class PotentialVelocity(nn.Module):
         if t.any():
             z0, _ = at.solve_fully(x @ unwhitening, t.unsqueeze(1))
             x0 = z0 @ unwhitening
-        return at.map(z0) @ whitening - x0
+        return torch.addmm(x0, at.map(z0), whitening, beta=-1)
