@@ -29,6 +29,7 @@ benchmark: $(VENV)/.installed-benchmarks
 	$(BIN)/python benchmarks/domain_adaptation.py
 	$(BIN)/python benchmarks/images.py mnist-m --options '{"n_reflow": 1, "distill": true}' --guidance 1 1.5 2 3
 	$(BIN)/python benchmarks/images.py usps
+	$(BIN)/python benchmarks/small_samples.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/few_steps.py
 	$(BIN)/python benchmarks/roofline.py

@@ -73,7 +73,7 @@ class Frame:
         return torch.addcmul(rest, z, scale).add_(mean)
 
     def _as(self, x):
-        """The mean, what the dtype of `x` does not hold of it, the scale and the rotation, in this dtype, where `x` is."""
+        """The mean, what the dtype of `x` cannot hold of it, the scale and the rotation, in this dtype, beside `x`."""
         mean = self.mean.to(x.dtype)
         parts = mean, self.mean - mean, self.scale, self.rotation
         return [None if part is None else part.to(device=x.device, dtype=x.dtype) for part in parts]
