@@ -101,8 +101,8 @@ class RectifiedFlowTransport(InvertibleTransport):
         "ddim" along curved paths, also with `solver="auto"`.
     width : int or "auto", default="auto"
         Members of the soft maxima ("potential"), ridge functions ("gradient") or hidden units ("mlp"). "auto" is 256
-        sqrt(n_features), but at most 2048 (for "potential" 256, or 512 with `max_time` and at most 8 features), at most a
-        quarter of the rows, and at least 64. "potential" rounds it up to a multiple of 8.
+        sqrt(n_features), but at most 2048 (for "potential" 256, or 512 with `max_time` and at most 8 features), at
+        most a quarter of the rows, and at least 64. "potential" rounds it up to a multiple of 8.
     n_estimators : int or "auto", default="auto"
         Potentials ("potential") that are trained one after the other, from other first weights and with other rows
         held out, and averaged: the mean of their maps errs less than they do, by what they owe to chance, and a row
@@ -471,7 +471,7 @@ class RectifiedFlowTransport(InvertibleTransport):
 
     def _make_potential(self, covariance0, covariance1, n_rows, generator, varying):
         group = ConvexPotential.group_size
-        # Where there is time, few features are worth more functions: errors fell by 4 % in 4 and 8, and rose by 2 in 16.
+        # Where there is time, few features are worth more: errors fell by 4 % in 4 and 8 dimensions, and rose in 16.
         largest = 256 if self.max_time is None or len(covariance0) > 8 else 512
         width = -(-self._resolved_width(len(covariance0), n_rows, largest) // group) * group
         return ConvexPotential(covariance0, covariance1, width, generator, varying=varying)
