@@ -38,6 +38,7 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @torch.inference_mode(False)  # also where the caller has switched gradients off
     def fit(self, X0, X1, *, y0=None, y1=None):
         """Learn the map from the sample `X0` of domain 0 to the sample `X1` of domain 1.
 

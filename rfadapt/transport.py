@@ -315,6 +315,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         check_options(self)
         self._run(FlowFit(self, X0, X1, labels=(y0, y1), continues=self.warm_start))
 
+    @torch.inference_mode(False)  # also where the caller has switched gradients off
     def partial_fit(self, X0, X1, *, y0=None, y1=None):
         """Go on training on further rows of the two domains, from the present weights.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import AFFINE, NOTHING_LEARNED, make_clouds, quick_flow, relative_error
+from sklearn.base import clone
 
 from rfadapt import OTCoupling, PairedCoupling, RectifiedFlowTransport
 from rfadapt.baselines import AffineTransport
@@ -258,3 +259,12 @@ def test_a_map_that_is_steep_between_two_clumps_is_inverted():
     moved = flow.transform(X0)
     assert relative_error(flow.inverse_transform(moved), X0) < 1e-3
     assert relative_error(flow.set_params(solver="rk4", n_steps=8).transform(X0), moved) < 1e-3
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_a_caller_without_gradients_can_fit(context, clouds):
+    flow = quick_flow(max_iter=20, coupling="independent")
+    expected = clone(flow).fit(*clouds).partial_fit(*clouds).transform(clouds[0])
+    with context():
+        moved = flow.fit(*clouds).partial_fit(*clouds).transform(clouds[0])
+    np.testing.assert_array_equal(moved, expected)

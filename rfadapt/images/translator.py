@@ -250,6 +250,7 @@ class ImageTranslator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @torch.inference_mode(False)  # also where the caller has switched gradients off
     def fit(self, source, target, *, y0=None, y1=None, conditions0=None, conditions1=None):
         """Learn the translation.
 
