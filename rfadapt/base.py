@@ -38,7 +38,6 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    @torch.inference_mode(False)  # also where the caller has switched gradients off
     def fit(self, X0, X1, *, y0=None, y1=None):
         """Learn the map from the sample `X0` of domain 0 to the sample `X1` of domain 1.
 
@@ -66,7 +65,8 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         """
         X0, X1, columns = check_two_samples(X0, X1)
         y0, y1 = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
-        with kept_if_it_fails(self):
+        # The caller may have switched gradients off.
+        with kept_if_it_fails(self), torch.inference_mode(False):
             self._validate_params()
             for name in ("feature_names_in_", "n_features_in_"):
                 vars(self).pop(name, None)

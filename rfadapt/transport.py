@@ -315,7 +315,6 @@ class RectifiedFlowTransport(InvertibleTransport):
         check_options(self)
         self._run(FlowFit(self, X0, X1, labels=(y0, y1), continues=self.warm_start))
 
-    @torch.inference_mode(False)  # also where the caller has switched gradients off
     def partial_fit(self, X0, X1, *, y0=None, y1=None):
         """Go on training on further rows of the two domains, from the present weights.
 
@@ -358,7 +357,8 @@ class RectifiedFlowTransport(InvertibleTransport):
             return super().fit(X0, X1, y0=y0, y1=y1)
         X0, X1 = (check_new_samples(self, X, name) for X, name in ((X0, "X0"), (X1, "X1")))
         labels = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
-        with kept_if_it_fails(self):
+        # The caller may have switched gradients off.
+        with kept_if_it_fails(self), torch.inference_mode(False):
             self._validate_params()
             check_options(self)
             self._run(FlowFit(self, X0, X1, labels=labels, continues=True, earlier=self.history_))

@@ -250,7 +250,6 @@ class ImageTranslator(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @torch.inference_mode(False)  # also where the caller has switched gradients off
     def fit(self, source, target, *, y0=None, y1=None, conditions0=None, conditions1=None):
         """Learn the translation.
 
@@ -292,7 +291,8 @@ class ImageTranslator(BaseEstimator):
             Domain(source, labels0, check_conditions(conditions0, source, "conditions0", classes)),
             Domain(target, labels1, check_conditions(conditions1, target, "conditions1", classes)),
         ]
-        with kept_if_it_fails(self):
+        # The caller may have switched gradients off.
+        with kept_if_it_fails(self), torch.inference_mode(False):
             fit = ImageFit(self, domains, (channels, *target.size))
             self.flow_ = fit.run()
             self.history_, self.classes_, self.image_shape_ = fit.history, classes, (channels, *target.size)
