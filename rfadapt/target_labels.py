@@ -14,8 +14,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from ._samples import drawn
 from .projection import Projection
 
-_LANDMARKS = 1000
-_NEIGHBORS = 10
+_LANDMARKS = 600
+# Neighbours in the graph and width of the kernels, relative to the root of their mean squared distance: a machine of
+# each in every view. Their rounds end at different classes where details decide, and each is wrong on other rows.
+_SCALES = ((5, 1.4), (10, 1.0), (20, 0.7))
 _MAX_ROUNDS = 10
 # Weights of the class-wise discrepancy, of the graph and of the norm, as in the papers.
 _DISCREPANCY, _GRAPH, _NORM = 10.0, 1.0, 0.1
@@ -65,8 +67,32 @@ def _views(X0, X1):
     ]
 
 
+class _Rows:
+    """The rows of both domains in a view, and the nearest neighbours among them that the largest scale asks for."""
+
+    def __init__(self, view, X0, X1):
+        self.view, self.z = view, np.concatenate([view.enter(X0), view.enter(X1)])
+        self._n_most = min(max(n for n, _ in _SCALES), len(self.z) - 1)
+        search = NearestNeighbors(n_neighbors=self._n_most).fit(normalize(self.z) if view.by_angle else self.z)
+        self._distances, self._neighbors = search.kneighbors()
+
+    def laplacian(self, n_neighbors):
+        """Normalised Laplacian with that many neighbours of each row, sparse; near ones weigh more."""
+        n, k = len(self._distances), min(n_neighbors, self._n_most)
+        distances, neighbors = self._distances[:, :k], self._neighbors[:, :k]
+        width = np.median(distances[:, -1]) or 1.0
+        closeness = np.exp(-np.square(distances / width) / 2)
+        graph = sparse.csr_matrix((closeness.ravel(), (np.repeat(np.arange(n), k), neighbors.ravel())), (n, n))
+        graph = graph.maximum(graph.T)
+        root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-9)))
+        return sparse.eye(n) - root @ graph @ root
+
+
 class Committee:
-    """Kernel machines in several views, which share the target's classes from round to round.
+    """Kernel machines of several scales, each of which finds the target's classes for itself; in the end they vote.
+
+    Where the rounds end depends on the scale for some rows. Where the scales contradict each other, what the source
+    alone says has a vote too.
 
     Parameters
     ----------
@@ -90,71 +116,102 @@ class Committee:
     """
 
     def __init__(self, X0, classes0, X1, known1, known_classes, random_state, weights=None):
+        source_shares = np.bincount(classes0, weights) / len(classes0)
         if weights is None:
             weights = compute_sample_weight("balanced", classes0)
         self._X1, self._known1, self._known_classes = X1, known1, known_classes
         used0, used1 = (drawn(np.arange(len(X)), random_state, _GRAPH_ROWS) for X in (X0, X1))
         used1 = np.concatenate([known1, used1[~np.isin(used1, known1)]])
-        n_classes, source = classes0.max() + 1, (X0[used0], classes0[used0], weights[used0])
-        self._machines = [
-            _KernelMachine(view, *source, X1[used1], known_classes, n_classes, random_state) for view in _views(X0, X1)
+        rows = [_Rows(view, X0[used0], X1[used1]) for view in _views(X0, X1)]
+        labels = classes0[used0], weights[used0], known_classes, len(source_shares)
+        self._panels = [
+            _Panel([_KernelMachine(seen, scale, *labels, random_state) for seen in rows], known_classes)
+            for scale in _SCALES
         ]
-        for machine in self._machines:
-            machine.solve_plain()
+        for panel in self._panels:
+            panel.solve_plain()
         self.plain_scores1 = self.scores(X1)
-        self._expected_shares = _expected(self._target_scores(), known_classes).mean(axis=0)
+        expected = np.mean([_probabilities(panel.target_scores()) for panel in self._panels], axis=0)
+        expected[: len(known_classes)] = np.eye(len(source_shares))[known_classes]
+        self._first_shares = (expected.mean(axis=0) + source_shares) / 2
 
     def label(self, shares=None):
-        """Go through the rounds until the target's classes stay.
+        """Go through the rounds until the target's classes stay, and vote.
 
         Parameters
         ----------
         shares : ndarray of shape (n_classes,), optional
-            Shares of the classes in the target. Without it those of the round before count, and in the first round what
-            the source alone makes expect: where that is in doubt, it expects every class, and so does no harm.
+            Shares of the classes in the target. Without it those of the round before count, and in the first round the
+            mean of the source's, as it weighs, and of what the source alone makes expect: either may be far off.
 
         Returns
         -------
         labels : TargetLabels
         """
-        classes, current = None, self._expected_shares if shares is None else shares
+        for panel in self._panels:
+            panel.go_through_rounds(self._first_shares if shares is None else shares, shares is not None)
+        scores = [panel.scores(self._X1) for panel in self._panels]
+        votes = sum(_probabilities(given) for given in scores)
+        found = [given.argmax(axis=1) for given in scores]
+        disputed = np.any([classes != found[0] for classes in found], axis=0)
+        if not len(self._known1):  # which may contradict the source
+            votes[disputed] += _probabilities(self.plain_scores1[disputed])
+        classes1 = votes.argmax(axis=1)
+        classes1[self._known1] = self._known_classes
+        return TargetLabels(classes1, sum(scores) / len(scores))
+
+    def scores(self, X):
+        """Scores of the classes of any rows by what was learned last, of shape (n_samples, n_classes)."""
+        return sum(panel.scores(X) for panel in self._panels) / len(self._panels)
+
+
+class _Panel:
+    """Kernel machines of one scale in several views, which share the target's classes from round to round."""
+
+    def __init__(self, machines, known_classes):
+        self._machines, self._known_classes = machines, known_classes
+
+    def solve_plain(self):
+        """Fit to the source's labels alone."""
+        for machine in self._machines:
+            machine.solve_plain()
+
+    def go_through_rounds(self, shares, are_kept):
+        """Until the classes of the target rows stay; `shares` are for the first round, or for all if they are kept."""
+        classes = None
         for _ in range(_MAX_ROUNDS):
             for machine in self._machines:
-                machine.solve(current, classes)
-            previous, classes = classes, self._target_scores().argmax(axis=1)
+                machine.solve(shares, classes)
+            previous, classes = classes, self.target_scores().argmax(axis=1)
             classes[: len(self._known_classes)] = self._known_classes
-            if shares is None:
-                current = np.bincount(classes, minlength=len(current)) / len(classes)
+            if not are_kept:
+                shares = np.bincount(classes, minlength=len(shares)) / len(classes)
             if previous is not None and (classes == previous).all():
                 break
-        scores1 = self.scores(self._X1)
-        classes1 = scores1.argmax(axis=1)
-        classes1[self._known1] = self._known_classes
-        return TargetLabels(classes1, scores1)
 
-    def _target_scores(self):
+    def target_scores(self):
         """Scores of the target rows that the machines were made with."""
         return sum(machine.target_scores() for machine in self._machines) / len(self._machines)
 
     def scores(self, X):
-        """Scores of the classes of any rows by what was learned last, of shape (n_samples, n_classes)."""
+        """Scores of the classes of any rows, of shape (n_samples, n_classes)."""
         return sum(machine.scores(X) for machine in self._machines) / len(self._machines)
 
 
 class _KernelMachine:
     """The least squares problem of `ClassAware` in one view, in the coordinates of kernels at landmarks."""
 
-    def __init__(self, view, X0, y0, weights, X1, known1, n_classes, random_state):
+    def __init__(self, rows, scale, y0, weights, known1, n_classes, random_state):
         """`known1` are the classes of the first target rows."""
-        rows = np.concatenate([view.enter(X0), view.enter(X1)])
-        self._view, self._n0, self._n_classes = view, len(X0), n_classes
-        self._landmarks = drawn(rows, random_state, _LANDMARKS)
+        n_neighbors, width = scale
+        self._view, self._n0, self._n_classes = rows.view, len(y0), n_classes
+        self._landmarks = drawn(rows.z, random_state, _LANDMARKS)
         distances = cdist(self._landmarks, self._landmarks, "sqeuclidean")
-        self._gamma = 0.5 / (distances.mean() or 1.0)
+        self._gamma = 0.5 / (width**2 * distances.mean() or 1.0)
         values, vectors = np.linalg.eigh(np.exp(-self._gamma * distances))
         kept = values > 1e-8 * values[-1]
         self._whiten = vectors[:, kept] / np.sqrt(values[kept])
-        self._features = self._at(rows)
+        self._features = self._at(rows.z)
         labelled, labels = self._features[: self._n0 + len(known1)], np.eye(n_classes)[np.concatenate([y0, known1])]
         weighted = labelled.T * np.concatenate([weights, np.full(len(known1), _KNOWN)])
         ridge = _NORM * np.eye(self._features.shape[1])
@@ -162,8 +219,8 @@ class _KernelMachine:
         inside = (y0 == np.arange(n_classes)[:, None]).astype(float)
         self._class_means0 = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
         self._plain = of_source @ labelled[: self._n0] + ridge, of_source @ labels[: self._n0]
-        laplacian = _laplacian(normalize(rows) if view.by_angle else rows)
-        self._fixed = weighted @ labelled + ridge + _GRAPH * self._features.T @ (laplacian @ self._features)
+        roughness = self._features.T @ (rows.laplacian(n_neighbors) @ self._features)
+        self._fixed = weighted @ labelled + ridge + _GRAPH * roughness
         self._target = weighted @ labels
 
     def solve_plain(self):
@@ -202,21 +259,7 @@ class _KernelMachine:
         return np.array(contrasts)
 
 
-def _expected(scores, known_classes):
-    """Probabilities of the classes by their scores; the first rows have known classes."""
-    expected = scores.clip(1e-9, 1)
-    expected[: len(known_classes)] = np.eye(scores.shape[1])[known_classes]
-    return expected / expected.sum(axis=1, keepdims=True)
-
-
-def _laplacian(rows):
-    """Normalised Laplacian of the graph of nearest neighbours, sparse; near ones weigh more."""
-    n = len(rows)
-    k = min(_NEIGHBORS, n - 1)
-    distances, neighbors = NearestNeighbors(n_neighbors=k).fit(rows).kneighbors()
-    width = np.median(distances[:, -1]) or 1.0
-    closeness = np.exp(-np.square(distances / width) / 2)
-    graph = sparse.csr_matrix((closeness.ravel(), (np.repeat(np.arange(n), k), neighbors.ravel())), (n, n))
-    graph = graph.maximum(graph.T)
-    root = sparse.diags(1 / np.sqrt(np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-9)))
-    return sparse.eye(n) - root @ graph @ root
+def _probabilities(scores):
+    """Probabilities of the classes by their scores."""
+    kept = scores.clip(1e-9, 1)
+    return kept / kept.sum(axis=1, keepdims=True)

@@ -1,5 +1,7 @@
 """Which account of a shift is chosen, and how the target's own classes and known labels refine it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -173,6 +175,15 @@ def test_a_refinement_that_loses_a_class_does_not_count(overlapping):
     assert entries[0]["score"] is None
     assert _by_classes(entries)[0] is entries[1]
     assert _by_classes(entries[:1])[:2] == (entries[0], False)
+
+
+@pytest.mark.parametrize("margin, is_refined", [(0.2, False), (0.35, True)], ids=["halved", "kept"])
+def test_a_refinement_that_blurs_the_classes_is_not_taken(margin, is_refined):
+    refined = SimpleNamespace(plain_margin_=0.45, margin_=margin)
+    entry = dict(name="nothing", score=0.3, refined=refined)
+    chosen, taken, reason = _by_classes([entry])
+    assert chosen is entry and taken == is_refined
+    assert ("blurs" in reason) != is_refined
 
 
 def test_a_refinement_that_keeps_the_classes_has_not_collapsed(rng):

@@ -22,12 +22,17 @@ class ClassAware(Account):
               + \operatorname{tr} f' L f + 0.1\, \|f\|_K^2
 
     where w are the account's weights, or such that every class weighs alike if it has none,
-    with kernels at 1000 landmark rows, so that time grows with the number of rows and no matrix has more than
-    1000 columns [3]_; the graph has 10 neighbours and at most 10 000 rows of each domain.
+    with kernels at 600 landmark rows, so that time grows with the number of rows and no matrix has more than
+    600 columns [3]_; the graph has at most 10 000 rows of each domain.
 
     Rows of at most 20 features are taken as they are. Of more, f is the mean of two such classifiers, which share the
     target's classes from round to round: one sees the 60 directions of largest variance, the other the angles in the
     first 20, and neighbours are near in angle. Where one of them mistakes a class for another, the other seldom does.
+
+    For some rows it hangs on details where the rounds end. So all this is done at three scales, of 5, 10 and 20
+    neighbours and kernels the narrower the more they are, with landmarks of their own. The target's classes are those
+    for which the three speak together; where they contradict each other, the classifier of the moved source alone has
+    a vote too, unless labels of the target are known.
 
     Parameters
     ----------

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from .accounts import Account
-from .evidence import left_between, refined_entry, settled
+from .discrepancy import left_between
+from .evidence import refined_entry, settled
 from .movement import Movement
 
 
