@@ -172,10 +172,17 @@ def test_nothing_is_left_out(page, names):
     assert not missing, f"docs/{page} says nothing about {missing}"
 
 
-@pytest.mark.parametrize(("name", "picture"), [("images", "translate_digits"), ("latent", "translate_latent")])
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("translate_images", "translate_digits.png"),
+        ("translate_latent", "translate_latent.png"),
+        ("transfer_colours", "colours_photographs.jpg"),
+    ],
+)
 def test_the_gallery_runs(name, picture, elsewhere, monkeypatch):
-    script = ROOT / "docs" / "gallery" / f"translate_{name}.py"
+    script = ROOT / "docs" / "gallery" / f"{name}.py"
     monkeypatch.setattr("sys.argv", [str(script), "--max-iter", "3"])
     monkeypatch.syspath_prepend(script.parent)  # as where a script is run by itself
     runpy.run_path(str(script), run_name="__main__")
-    assert (elsewhere / f"{picture}.png").stat().st_size > 1000
+    assert (elsewhere / picture).stat().st_size > 1000
