@@ -186,6 +186,12 @@ def test_a_refinement_that_blurs_the_classes_is_not_taken(margin, is_refined):
     assert ("blurs" in reason) != is_refined
 
 
+def test_where_classes_blur_the_shift_decides():
+    refined = SimpleNamespace(plain_margin_=0.45, margin_=0.2)
+    nothing, affine, flow = (dict(name=n, score=0.3, refined=refined) for n in ("nothing", "affine", "flow"))
+    assert _by_classes([nothing, affine, flow])[:2] == (affine, False)
+
+
 def test_a_refinement_that_keeps_the_classes_has_not_collapsed(rng):
     X0, y0 = ring(200, [[-2.0, 0.0], [2.0, 0.0]], rng)
     X1, _ = ring(200, [[-2.0, 1.0], [2.0, 1.0]], rng)

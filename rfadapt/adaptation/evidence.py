@@ -82,9 +82,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
        refining, times the share of the source rows that the refined classifier gets right; for this score it takes the
        account at its word that the classes keep their (weighed) proportions. The best score wins; within 10 %, the
        simpler account. It is kept unrefined where a classifier of the moved source alone separates the
-       classes of the target already, or where refining nearly halves the margin. A refinement that loses classes of
-       the target does not count.
-       Without classes, the simplest account that explains the shift wins.
+       classes of the target already. A refinement that loses classes of the target does not count.
+       Without classes, or where refining nearly halves the margin, the simplest account that explains the shift wins,
+       unrefined.
     4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, or at
        all for doing nothing, and take part in the refinement.
 
@@ -206,7 +206,7 @@ def _score(refined):
 
 
 def _by_classes(entries):
-    """The entry with the best score, whether it is refined, and why."""
+    """Of entries for doing nothing and for what explains the shift, the best, whether it is refined, and why."""
     scored = [entry for entry in entries if entry["score"] is not None]
     if not scored:
         return entries[0], False, "after every account, refining loses classes of the target"
@@ -218,7 +218,9 @@ def _by_classes(entries):
     if best["refined"].plain_margin_ >= _SURE:
         return best, False, f"{reason}, and need no refinement"
     if best["refined"].margin_ < _LEAST_MARGIN * best["refined"].plain_margin_:
-        return best, False, f"{reason}, and refining blurs them"
+        # Classes so unclear do not tell one account from another either.
+        simplest = next(iter(entries[1:]), best)
+        return simplest, False, f"refining blurs the classes of the target, so {simplest['name']} is taken as it is"
     return best, True, reason
 
 
