@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import own_process
 import torch
+from mixtures import Mixture
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfadapt import OTCoupling, RectifiedFlowTransport
@@ -65,12 +66,9 @@ def counter():
 
 
 def samples(n, n_features):
-    """A mixture of ten Gaussians, and other rows of it moved by the gradient of a convex function."""
-    rng = np.random.default_rng(0)
-    centers = rng.normal(size=(10, n_features))
-    weight = rng.normal(size=(4, n_features)) / np.sqrt(n_features)
-    X0, X1 = (centers[rng.integers(10, size=n)] + 0.5 * rng.normal(size=(n, n_features)) for _ in range(2))
-    X1 = 0.8 * X1 + 2.0 * np.tanh(2.0 * X1 @ weight.T) @ weight + 1.0
+    """Rows of a mixture, and other rows of it moved."""
+    mixture = Mixture(n_features, np.random.default_rng(0))
+    X0, X1 = mixture.draw(n), mixture.optimal_map(mixture.draw(n))
     return X0.astype(np.float32), X1.astype(np.float32)
 
 

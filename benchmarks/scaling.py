@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import own_process
+from mixtures import Mixture
 from peers import PEERS
 
 HERE = Path(__file__).resolve().parent
@@ -33,17 +34,12 @@ PACKAGES = ("rfadapt", "torch", "numpy", "POT")
 
 def write_samples(folder, n):
     """X0.npy and X1.npy of n rows, and X.npy of new rows of domain 0, written a chunk at a time."""
-    rng = np.random.default_rng(0)
-    centers = rng.normal(size=(10, N_FEATURES))
-    weight = rng.normal(size=(4, N_FEATURES)) / np.sqrt(N_FEATURES)
+    mixture = Mixture(N_FEATURES, np.random.default_rng(0))
 
-    def rows(k):
-        return centers[rng.integers(10, size=k)] + 0.5 * rng.normal(size=(k, N_FEATURES))
+    def moved(k):
+        return mixture.optimal_map(mixture.draw(k))
 
-    def moved(x):
-        return 0.8 * x + 2.0 * np.tanh(2.0 * x @ weight.T) @ weight + 1.0
-
-    for name, length, draw in (("X0", n, rows), ("X1", n, lambda k: moved(rows(k))), ("X", N_NEW, rows)):
+    for name, length, draw in (("X0", n, mixture.draw), ("X1", n, moved), ("X", N_NEW, mixture.draw)):
         shape = (length, N_FEATURES)
         file = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
         for start in range(0, length, 65536):

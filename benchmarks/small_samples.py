@@ -16,6 +16,7 @@ import numpy as np
 import ot
 import own_process
 import torch
+from mixtures import Mixture
 
 from rfadapt import RectifiedFlowTransport
 from rfadapt.metrics import energy_distance, l2_uvp
@@ -29,18 +30,9 @@ REGULARISATIONS = (0.01, 0.05, 0.1, 1.0)
 
 def task(n, n_features, seed):
     """Samples of both domains, new rows of the first, and where the optimal map takes these."""
-    rng = np.random.default_rng(seed)
-    centers = rng.normal(size=(10, n_features))
-    weight = rng.normal(size=(4, n_features)) / np.sqrt(n_features)
-
-    def draw(n):
-        return centers[rng.integers(10, size=n)] + 0.5 * rng.normal(size=(n, n_features))
-
-    def optimal_map(X):
-        return 0.8 * X + 2.0 * np.tanh(2.0 * X @ weight.T) @ weight + 1.0
-
-    X0, X1, X = draw(n), optimal_map(draw(n)), draw(N_NEW)
-    return X0, X1, X, optimal_map(X)
+    mixture = Mixture(n_features, np.random.default_rng(seed))
+    X0, X1, X = mixture.draw(n), mixture.optimal_map(mixture.draw(n)), mixture.draw(N_NEW)
+    return X0, X1, X, mixture.optimal_map(X)
 
 
 def methods(seed):
