@@ -14,17 +14,19 @@ from images import mnist, mnist_m, report, train_judge, true_translation
 from torch.nn import functional as F
 
 from rfadapt import ImageTranslator
+from rfadapt.images.reading import as_bytes, as_floats
 
 N = 500
 
 
-def as_floats(images):
-    return torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1
+def channels_first(images):
+    """Images (n, height, width, channels) as floats between -1 and 1."""
+    return as_floats(torch.from_numpy(images).movedim(-1, 1))
 
 
 def contrast(images, digits):
     """Mean contrast of strokes of `digits` against what is around them: of their middle, and of their soft edges."""
-    x, gray = as_floats(images).mean(1), torch.from_numpy(digits[..., 0])
+    x, gray = channels_first(images).mean(1), torch.from_numpy(digits[..., 0])
     around = (F.max_pool2d((gray > 0).float()[:, None], 5, 1, 2)[:, 0] > 0) & (gray == 0)
     core, ring, around = (
         (x * part).sum((1, 2)) / part.sum((1, 2)).clamp_min(1)
@@ -48,13 +50,13 @@ class Flow:
         self.flow = self.translator.flow_
 
     def contents(self, images):
-        return torch.cat([self.flow.condition(as_floats(part), None) for part in np.array_split(images, 10)])
+        return torch.cat([self.flow.condition(channels_first(part), None) for part in np.array_split(images, 10)])
 
     def __call__(self, images, contents):
         generator, moved = torch.Generator().manual_seed(0), []
-        for x, c in zip(as_floats(images).split(50), contents.split(50)):
+        for x, c in zip(channels_first(images).split(50), contents.split(50)):
             end = self.flow.solve(self.flow.start(x, generator), c, self.translator.grid())
-            moved.append(((end.clamp(-1, 1) + 1) * 127.5).round().byte())
+            moved.append(as_bytes(end))
         return torch.cat(moved).movedim(1, -1).numpy()
 
 
