@@ -215,11 +215,12 @@ def check_labels(y, n_samples: int, name: str) -> np.ndarray | None:
 
 
 @contextmanager
-def kept_if_it_fails(estimator):
-    """Put an estimator's attributes back as they were if the block fails."""
+def fitting(estimator):
+    """A block that fits an estimator: with gradients, whatever the caller's mode; if it fails, all is as it was."""
     before = dict(vars(estimator))
     try:
-        yield
+        with torch.inference_mode(False):
+            yield
     except BaseException:
         vars(estimator).clear()
         vars(estimator).update(before)

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import _persistence
 from ._devices import batch_rows
 from ._samples import Samples
-from ._validation import check_labels, check_new_samples, check_two_samples, kept_if_it_fails
+from ._validation import check_labels, check_new_samples, check_two_samples, fitting
 
 
 class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
@@ -65,8 +65,7 @@ class BaseTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, metac
         """
         X0, X1, columns = check_two_samples(X0, X1)
         y0, y1 = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
-        # The caller may have switched gradients off.
-        with kept_if_it_fails(self), torch.inference_mode(False):
+        with fitting(self):
             self._validate_params()
             for name in ("feature_names_in_", "n_features_in_"):
                 vars(self).pop(name, None)

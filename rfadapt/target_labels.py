@@ -152,8 +152,8 @@ class Committee:
             panel.go_through_rounds(self._first_shares if shares is None else shares, shares is not None)
         scores = [panel.scores(self._X1) for panel in self._panels]
         votes = sum(_probabilities(given) for given in scores)
-        found = [given.argmax(axis=1) for given in scores]
-        disputed = np.any([classes != found[0] for classes in found], axis=0)
+        found = np.array([given.argmax(axis=1) for given in scores])
+        disputed = (found != found[0]).any(axis=0)
         if not len(self._known1):  # which may contradict the source
             votes[disputed] += _probabilities(self.plain_scores1[disputed])
         classes1 = votes.argmax(axis=1)

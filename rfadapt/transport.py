@@ -17,7 +17,7 @@ from ._flow_map import device_of, flow_map
 from ._flow_options import check_options
 from ._flow_state import flow_state, restored
 from ._rounds import FlowFit
-from ._validation import check_labels, check_new_samples, check_samples, kept_if_it_fails
+from ._validation import check_labels, check_new_samples, check_samples, fitting
 from .base import InvertibleTransport
 from .couplings import COUPLINGS, OTCoupling, PairedCoupling
 from .paths import PATHS, LinearPath, Path
@@ -357,8 +357,7 @@ class RectifiedFlowTransport(InvertibleTransport):
             return super().fit(X0, X1, y0=y0, y1=y1)
         X0, X1 = (check_new_samples(self, X, name) for X, name in ((X0, "X0"), (X1, "X1")))
         labels = check_labels(y0, len(X0), "y0"), check_labels(y1, len(X1), "y1")
-        # The caller may have switched gradients off.
-        with kept_if_it_fails(self), torch.inference_mode(False):
+        with fitting(self):
             self._validate_params()
             check_options(self)
             self._run(FlowFit(self, X0, X1, labels=labels, continues=True, earlier=self.history_))

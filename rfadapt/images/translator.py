@@ -14,7 +14,7 @@ from torch import nn
 from .._devices import resolve_device
 from .._persistence import read_model, write_model
 from .._random import make_generator
-from .._validation import kept_if_it_fails
+from .._validation import fitting
 from ..paths import PATHS, Path
 from ..schedules import uniform_time_grid
 from ..solvers import SOLVERS, Solver
@@ -291,8 +291,7 @@ class ImageTranslator(BaseEstimator):
             Domain(source, labels0, check_conditions(conditions0, source, "conditions0", classes)),
             Domain(target, labels1, check_conditions(conditions1, target, "conditions1", classes)),
         ]
-        # The caller may have switched gradients off.
-        with kept_if_it_fails(self), torch.inference_mode(False):
+        with fitting(self):
             fit = ImageFit(self, domains, (channels, *target.size))
             self.flow_ = fit.run()
             self.history_, self.classes_, self.image_shape_ = fit.history, classes, (channels, *target.size)
