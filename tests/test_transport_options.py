@@ -6,6 +6,7 @@ import torch
 from conftest import AFFINE, SmallNet, quick_flow, relative_error
 
 from rfadapt import IndependentCoupling, OTCoupling
+from rfadapt.geometry import Frame
 from rfadapt.metrics import energy_distance
 from rfadapt.paths import LinearPath
 from rfadapt.solvers import RK4
@@ -134,6 +135,18 @@ def test_data_far_from_the_origin(shift, clouds):
     flow = quick_flow(**settings).fit(X0, X1)
     plain = quick_flow(**settings).fit(*clouds)
     np.testing.assert_allclose(flow.transform(X0) - shift, plain.transform(clouds[0]), atol=1e-4)
+
+
+@pytest.mark.parametrize("rotation", [None, torch.tensor([[0.6, 0.8], [-0.8, 0.6]], dtype=torch.float64)])
+def test_float32_far_from_the_origin_loses_nothing_of_the_mean(rotation):
+    # Numbers of float32 are 0.0625 apart here, so that a rounded mean would be 0.03 off.
+    frame = Frame(torch.tensor([1e6 + 0.03, -1e6], dtype=torch.float64), torch.ones(2, dtype=torch.float64), rotation)
+    x = (1e6 * torch.tensor([1.0, -1.0]) + torch.randn(500, 2, generator=torch.Generator().manual_seed(0))).float()
+    precise = x.double() - frame.mean
+    precise = precise if rotation is None else precise @ rotation.T
+    z = frame.enter(x, "cpu")
+    torch.testing.assert_close(z, precise.float(), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(frame.leave(z, x), x, atol=0.0, rtol=0.0)
 
 
 @pytest.mark.parametrize(
