@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 import torch
-from images import mnist, mnist_m, report, train_judge, true_translation
+from images import Report, mnist, mnist_m, true_translation
 from torch.nn import functional as F
 
 from rfadapt import ImageTranslator
@@ -72,7 +72,7 @@ def main():
     parser.add_argument("translator", help="a file that `images.py mnist-m --save` wrote")
     flow = Flow(parser.parse_args().translator)
     _, (target, labels), _ = mnist_m()
-    judge = train_judge(target, labels)
+    report = Report(target, labels)
     hidden, _ = mnist("train", slice(N))
     digits, digit_labels = mnist("train", slice(12000, 12000 + N))  # neither in the fit nor in the test set
     told = {"source": digits, "hidden source of the target": hidden, "target": target[:N]}
@@ -87,7 +87,7 @@ def main():
         "flow, told the target's own contents": (flow(hidden, told["target"]), hidden, labels[:N]),
     }
     for name, (images, of, y) in rows.items():
-        print(name, "core, ring:", *contrast(images, of), report(images, y, judge, target))
+        print(name, "core, ring:", *contrast(images, of), report(images, y))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from .domain_loss import domain_loss, fit_domain_features
 from .flow import ImageFlow
 from .pairing import Features, pair_by_transport, pair_independently
 from .reading import as_floats, held_at_once
+from .registration import registered
 from .spread import fit_spread
 from .training import Training, make_autocast
 
@@ -177,8 +178,11 @@ class ImageFit:
                 if self.translator.augment is not None:
                     images = self.translator.augment(images)
                 pair.append(as_floats(images, self.device))
-            x0, x1 = pair
-            c = self.flow.condition(x1, self.domains[1].rows(index1[chosen], self.device))
+            (x0, x1), content1 = pair, None
+            if self.flow.n_content:
+                content0, content1 = map(self.flow.encoder.content, pair)
+                x0 = registered(x0, content0, content1)
+            c = self.flow.condition(x1, self.domains[1].rows(index1[chosen], self.device), content1)
             end = self.flow.encode(x1)
             return self.flow.start(x0, self.generator, towards=end), end, c
 

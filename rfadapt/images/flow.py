@@ -71,9 +71,10 @@ class ImageFlow:
         return self.encoder
 
     @torch.no_grad()
-    def condition(self, x, given):
-        """Content of the images and conditions that were given with them, side by side."""
-        content = self.encode(self.encoder.content(x)).flatten(1) if self.n_content else None
+    def condition(self, x, given, content=None):
+        """Content of the images (unless it is known already) and conditions given with them, side by side."""
+        if self.n_content:
+            content = self.encode(self.encoder.content(x) if content is None else content).flatten(1)
         parts = [part for part in (content, given) if part is not None]
         return torch.cat(parts, dim=1) if parts else None
 

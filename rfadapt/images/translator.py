@@ -38,9 +38,11 @@ class ImageTranslator(BaseEstimator):
 
     .. math:: v = \arg\min_v \int_0^1 E \| \dot x_t - v(x_t, t \mid c) \|^2 dt,
 
-    given the content c of the target image, as it would look in the source; an image is translated by following v from
-    t = 0 to t = 1, given its own content. Where source pixels vary less than the target's, as on black backgrounds,
-    noise of the missing variance, scales and colours is added first, since a map cannot make many backgrounds of one.
+    given the content c of the target image, as it would look in the source. The source image of a pair is bent first
+    until its content lies there (`rfadapt.images.registration`), so that its edges mean what those of an image that is
+    translated do: that follows v from t = 0 to t = 1, given its own content. Where source pixels vary less than the
+    target's, as on black backgrounds, noise of the missing variance, scales and colours is added, since a map cannot
+    make many backgrounds of one.
 
     Parameters
     ----------
