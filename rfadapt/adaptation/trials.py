@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..projection import Projection
 from .accounts import Account
 from .domains import Domains
 from .movement import Movement
@@ -90,8 +91,10 @@ class Trials:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are of rows that the user has not given
             given = self.train(domains, movement).predict(met1)
-            as_they_are, met = self._taught(domains.X1, given, domains.X0), self._taught(met1, given, met0)
-            return (1 - apart) * as_they_are + apart * met
+            # A few rows teach nothing of very many directions.
+            keep = Projection.fit(domains.X0, domains.X1).keep
+            as_they_are = self._taught(keep(domains.X1), given, keep(domains.X0))
+            return (1 - apart) * as_they_are + apart * self._taught(keep(met1), given, keep(met0))
 
     def _taught(self, X1, given, X0):
         """Share of the source's rows whose class is found by a model of the target's rows, the mean over classes."""
