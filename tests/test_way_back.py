@@ -85,10 +85,10 @@ def test_tumours_that_are_larger_are_told_apart_as_well_as_before(n_target, seve
 
 
 def test_the_way_back_is_in_the_directions_that_vary_most(rng):
-    """Two hundred columns of slight noise leave the answer as it is, and the classes are found from thirty rows."""
+    """Of 202 columns the last 200 are noise, and there are thirty rows: with all directions it would be 0.85."""
     X0, y0 = two_classes(400, 0.5, rng)
     X1, _ = two_classes(30, 0.5, rng)
-    noise0, noise1 = (0.5 * rng.normal(size=(len(X), 200)) for X in (X0, X1))
+    noise0, noise1 = (0.8 * rng.normal(size=(len(X), 200)) for X in (X0, X1))
     wide = trials(np.c_[X0, noise0], y0, np.c_[X1, noise1], estimator=KNeighborsClassifier(1))
     narrow = trials(X0, y0, X1, estimator=KNeighborsClassifier(1))
-    assert narrow._way_back(Account(), NEAR) > 0.98 and wide._way_back(Account(), NEAR) > 0.98
+    assert narrow._way_back(Account(), NEAR) > 0.98 and wide._way_back(Account(), NEAR) > 0.9
