@@ -38,6 +38,10 @@ class Projection:
         """Coordinates of rows, of shape (n_samples, n_directions)."""
         return (X - self.center) @ self.basis
 
+    def keep(self, X) -> np.ndarray:
+        """Rows without what they have in other directions."""
+        return X if self.basis.shape[1] == len(self.basis) else self.center + self.enter(X) @ self.basis.T
+
     def move(self, X, function) -> np.ndarray:
         """Rows whose coordinates are moved by `function`; what they have in other directions stays."""
         z = self.enter(X)

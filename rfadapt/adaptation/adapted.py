@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
-from dataclasses import replace
 
 import numpy as np
 from sklearn import config_context
@@ -17,11 +16,9 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from ..masked_labels import is_masked
 from .domains import FLOATS, domain_numbers, labels_of, split_domains
-from .movement import Movement, check_transport
+from .movement import check_transport
 from .several_sources import fit_movement
-
-# Parts that the known labels of the target are cut into, to see which account they speak for.
-_FOLDS = 3
+from .trials import Trials
 
 
 def inner_has(method):
@@ -102,10 +99,10 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             )
         # Classes explain a shift by weights and labels to train with, which do not reach a frozen classifier.
         y0 = domains.y0 if self._labels == "classes" and not (is_frozen and self.transport == "auto") else None
-        rights = None
-        if y0 is not None and not is_frozen and domains.known1.sum() >= _FOLDS:
-            rights = self._cross_validated
-        movement = fit_movement(self.transport, self.direction, domains, y0, self.random_state, rights)
+        trials = None
+        if y0 is not None and not is_frozen:
+            trials = Trials(self._trained, self._trained_plainly, domains, self.direction)
+        movement = fit_movement(self.transport, self.direction, domains, y0, self.random_state, trials)
         if is_frozen and movement.weights is not None:
             warnings.warn(
                 f'The shift is best explained by weights ("{movement.name}"), which do not reach a FrozenEstimator: '
@@ -120,8 +117,7 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             self._check_frozen(domains.y0)
             self.estimator_ = self.estimator
         else:
-            rows, labels, weights = self._training_set(domains, movement)
-            self.estimator_ = self._train(clone(self.estimator), rows, labels, weights)
+            self.estimator_ = self._trained(domains, movement)
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self
@@ -133,22 +129,12 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
                 f"y has labels that the frozen classifier was not trained on: {unseen[:5]}; it knows {known[:10]}."
             )
 
-    def _cross_validated(self, domains, make_account):
-        """Which rows of the target with a known class get it; `make_account` is given the rows of the other folds."""
-        known = np.flatnonzero(domains.known1)
-        # Folds have a row of every class, as far as there are enough.
-        known = known[np.argsort(domains.y1[known].astype(domains.y0.dtype), kind="stable")]
-        right = np.zeros(len(known), dtype=bool)
-        for fold in range(_FOLDS):
-            test = known[fold::_FOLDS]
-            others = domains.known1.copy()
-            others[test] = False
-            movement = Movement.by_account(make_account(others), self.direction)
-            training_set = self._training_set(replace(domains, known1=others), movement)
-            model = self._train(clone(self.estimator), *training_set)
-            found = model.predict(movement.move(domains.X1[test], -1))
-            right[fold::_FOLDS] = found == domains.y1[test].astype(domains.y0.dtype)
-        return right
+    def _trained(self, domains, movement):
+        """The estimator, trained where the domains meet."""
+        return self._train(clone(self.estimator), *self._training_set(domains, movement))
+
+    def _trained_plainly(self, X, y):
+        return self._train(clone(self.estimator), X, y, None)
 
     def _training_set(self, domains, movement):
         """The source, and the rows of the target that have labels, where they meet."""

@@ -65,7 +65,7 @@ def default_candidates(random_state=None) -> list:
     ]
 
 
-def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_state=None, candidates=None, refined=True):
+def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_state=None, candidates=None, refined=True):
     """The account of the shift between two domains that the unlabelled rows speak for.
 
     1. If the domains cannot be told apart (a permutation test of the maximum mean discrepancy), no row is moved or
@@ -85,7 +85,12 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
        classes of the target already. A refinement that loses classes of the target does not count.
        Without classes, or where refining nearly halves the margin, the simplest account that explains the shift wins,
        unrefined.
-    4. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, or at
+    4. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
+       the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
+       find the source's classes at least as well (the mean of the shares of each) as with those that it gives them
+       after nothing. Otherwise no row is moved or weighed. The way goes between the rows as they are, but the farther
+       the domains are apart, the more between the moved ones.
+    5. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, or at
        all for doing nothing, and take part in the refinement.
 
     Parameters
@@ -97,10 +102,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
     y1 : ndarray of shape (n_target,), optional
         Classes of the target, of which only those that `known1` marks are looked at.
     known1 : ndarray of bool of shape (n_target,), optional
-    rights : callable, optional
-        rights(f) -> ndarray of bool, by cross-validation: for every row of the target that `known1` marks, whether a
-        classifier that was trained with the account f(known) finds its class, where known marks the rows of the other
-        folds.
+    trials : Trials, optional
+        Trains the estimator with accounts, for the way back and for the known labels.
     random_state : int, RandomState instance or None, default=None
         Draws the halves, and what the default candidates draw.
     candidates : list of Account, optional
@@ -157,7 +160,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, rights=None, random_stat
             began = time.perf_counter()
             entry |= _refinement(entry["account"], X0, y0, X1, random_state)
             entry["seconds"] += time.perf_counter() - began
-        account, is_refined, reason = settled(entries, y1, known1, rights)
+        account, is_refined, reason = settled(entries, y1, known1, trials, judge.shift)
         taken = account.start_ if is_refined else account
         return Choice(account if refined else taken, _public(evidence, taken), reason)
     if explaining:
@@ -180,14 +183,17 @@ def _refinement(account, X0, y0, X1, random_state):
     return {"refine": refine, "refined": refined, "score": _score(refined)}
 
 
-def settled(entries, y1, known1, rights):
+def settled(entries, y1, known1, trials, shift):
     """The account of the best of refined entries, whether it is its refinement, and why.
 
-    The other arguments are as in `choose_account`.
+    The first entry is what to fall back to; `shift` is what it leaves. The other arguments are as in `choose_account`.
     """
     chosen, is_refined, reason = _by_classes(entries)
-    if rights is not None:
-        other = _by_known_labels(entries, rights, y1, (chosen, is_refined))
+    if trials is not None and (is_refined or chosen is not entries[0]):
+        if not trials.confirm(chosen["refined"] if is_refined else chosen["account"], entries[0]["account"], shift):
+            chosen, is_refined, reason = entries[0], False, f"{reason}, but the way back to the source contradicts it"
+    if trials is not None and trials.knows_enough:
+        other = _by_known_labels(entries, trials.rights, y1, (chosen, is_refined))
         if other is not None:
             chosen, is_refined = other
             reason = f"{chosen['name']}{', refined by its classes,' * is_refined} finds more of the known classes"

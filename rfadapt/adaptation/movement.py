@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from sklearn.base import clone
@@ -28,12 +27,12 @@ class Movement:
     reason: str = ""
 
     @classmethod
-    def fit(cls, transport, direction, domains, y0, random_state, rights=None, refined=True):
+    def fit(cls, transport, direction, domains, y0, random_state, trials=None, refined=True):
         """Learn from two domains.
 
         A transport is fitted in the direction in which it is used, so that it needs no inverse. Accounts explain how
-        the target came from the source, and are inverted where it is the target that moves. rights(domains, f) tells
-        how well a model does with an account, as in `choose_account`; `refined` is passed on.
+        the target came from the source, and are inverted where it is the target that moves. `trials` and `refined` are
+        passed on to `choose_account`.
         """
         backwards = direction == "target_to_source"
         X0, X1 = domains.X0, domains.X1
@@ -41,8 +40,7 @@ class Movement:
             if (n_samples := min(len(X0), len(X1))) < 2:
                 raise ValueError(f'transport="auto" needs at least 2 rows of each domain; got n_samples = {n_samples}.')
             known = {} if y0 is None else {"y1": domains.y1, "known1": domains.known1}
-            rights = None if rights is None else partial(rights, domains)
-            choice = choose_account(X0, y0, X1, **known, rights=rights, random_state=random_state, refined=refined)
+            choice = choose_account(X0, y0, X1, **known, trials=trials, random_state=random_state, refined=refined)
             return cls.by_account(choice.account, direction, choice.evidence, choice.reason)
         fitted = _seeded(clone(transport), random_state)
         if isinstance(transport, Account):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -26,12 +25,13 @@ class SeveralMovements:
     reason: str = ""
 
     @classmethod
-    def fit(cls, transport, domains, y0, random_state, rights=None):
+    def fit(cls, transport, domains, y0, random_state, trials=None):
         """Learn an account or transport from each source to the target; arguments as in `Movement.fit`.
 
         Every source weighs as its rows are near the target once they have moved: the inverse of the maximum mean
         discrepancy that is left, at least of sampling noise. With "auto" and classes, all moved sources together are
-        then refined by the target's own classes, as one source would be.
+        then refined by the target's own classes, as one source would be; where the target has few rows and the way back
+        contradicts all this, nothing is moved or weighed (see `choose_account`).
         """
         random_state = check_random_state(random_state)
         numbers, parts = np.unique(domains.domain0), {}
@@ -59,17 +59,36 @@ class SeveralMovements:
         labels_target = isinstance(transport, str) or any(part.labelled_target is not None for part in parts.values())
         if y0 is None or not labels_target:
             return whole
-        return whole._refined(replace(domains, X0=moved), y0, random_state, isinstance(transport, str), rights)
+        if not isinstance(transport, str):
+            return whole._refined(replace(domains, X0=moved), y0, random_state)
+        on_moved = None if trials is None else replace(trials, domains=replace(domains, X0=moved))
+        chosen = whole._refined(replace(domains, X0=moved), y0, random_state, on_moved, may_refuse=True)
+        if trials is None or trials.knows_enough:
+            return chosen
+        nothing = whole._undone()
+        shift = left_between(domains.X0, domains.X1, random_state)
+        return chosen if trials.confirm(chosen, nothing, shift) else nothing
 
-    def _refined(self, domains, y0, random_state, may_refuse, rights):
+    def _undone(self):
+        """The same where no source is moved or weighed."""
+        parts = {n: Movement.by_account(Account(), part.direction) for n, part in self.movements.items()}
+        names = [f"{part.name} (source {n})" for n, part in parts.items()]
+        evidence = [row | {"taken": row["name"] in names} for row in self.evidence]
+        reason = f"{self.reason}; but the way back from the target contradicts all of them together"
+        return replace(
+            self, movements=parts, name=", ".join(names), weights=np.ones(len(self.weights)), evidence=evidence,
+            reason=reason,
+        )
+
+    def _refined(self, domains, y0, random_state, trials=None, may_refuse=False):
         """The same with the target's rows labelled from all sources together, which have moved already."""
         start = Account()
         start.weights_ = self.weights
         entry = refined_entry(start, domains.X0, y0, domains.X1, random_state)
         account, is_refined = entry["refined"], True
         if may_refuse:
-            rights = None if rights is None else partial(rights, domains)
-            account, is_refined, _ = settled([entry], domains.y1, domains.known1, rights)
+            left = left_between(domains.X0, domains.X1, random_state)
+            account, is_refined, _ = settled([entry], domains.y1, domains.known1, trials, left)
         if not is_refined:
             return self
         reason = f"{self.reason}; of all of them together, the classes of the target are refined"
@@ -102,8 +121,8 @@ class SeveralMovements:
         return moved
 
 
-def fit_movement(transport, direction, domains, y0, random_state, rights=None):
+def fit_movement(transport, direction, domains, y0, random_state, trials=None):
     """The movement of one source, or of each of several; those that the target moves to are taken as one."""
     if direction == "source_to_target" and len(np.unique(domains.domain0)) > 1:
-        return SeveralMovements.fit(transport, domains, y0, random_state, rights)
-    return Movement.fit(transport, direction, domains, y0, random_state, rights)
+        return SeveralMovements.fit(transport, domains, y0, random_state, trials)
+    return Movement.fit(transport, direction, domains, y0, random_state, trials)

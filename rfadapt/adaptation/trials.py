@@ -1,0 +1,106 @@
+"""What the estimator itself says of an account: rows of the target with known classes, and the way back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..projection import Projection
+from .accounts import Account
+from .domains import Domains
+from .movement import Movement
+
+# Parts that the known labels of the target are cut into, to see which account they speak for.
+_FOLDS = 3
+# Rows of the target up to which the way back is asked. It takes the target's classes for the source's, without any
+# shift: with more rows, what refining sees of the target's own shape is worth more.
+_FEW_ROWS = 300
+# Squared maximum mean discrepancy from which on the domains hardly overlap; without any overlap it is near 1.
+_APART = 2 / 3
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Models of an estimator, trained to weigh accounts by.
+
+    Attributes
+    ----------
+    train : callable
+        train(domains, movement) -> what is trained where the two domains meet.
+    train_plain : callable
+        train_plain(X, y) -> the same estimator, trained on these rows as they are.
+    domains : Domains
+    direction : str
+        Which rows are moved.
+    """
+
+    train: Callable
+    train_plain: Callable
+    domains: Domains
+    direction: str
+
+    @property
+    def knows_enough(self):
+        """Whether there is a row with a known class for each fold."""
+        return self.domains.known1.sum() >= _FOLDS
+
+    def rights(self, make_account):
+        """Which rows of the target with a known class get it, by cross-validation.
+
+        make_account(known) -> account, where known marks the rows of the other folds.
+        """
+        domains = self.domains
+        known = np.flatnonzero(domains.known1)
+        # Folds have a row of every class, as far as there are enough.
+        known = known[np.argsort(domains.y1[known].astype(domains.y0.dtype), kind="stable")]
+        right = np.zeros(len(known), dtype=bool)
+        for fold in range(_FOLDS):
+            test = known[fold::_FOLDS]
+            others = domains.known1.copy()
+            others[test] = False
+            movement = Movement.by_account(make_account(others), self.direction)
+            model = self.train(replace(domains, known1=others), movement)
+            found = model.predict(movement.move(domains.X1[test], -1))
+            right[fold::_FOLDS] = found == domains.y1[test].astype(domains.y0.dtype)
+        return right
+
+    def confirm(self, changed, plain, shift) -> bool:
+        """Whether the way back does not speak for another account or movement, the plain one; True with many rows.
+
+        `shift` is the squared maximum mean discrepancy between the domains.
+        """
+        if len(self.domains.X1) > _FEW_ROWS:
+            return True
+        apart = min(max(shift / _APART, 0.0), 1.0)
+        return self._way_back(changed, apart) >= self._way_back(plain, apart)
+
+    def _way_back(self, movement, apart) -> float:
+        """How well the target's rows teach the source's classes, with the classes that a model gives them.
+
+        There are two ways. On one, no row is moved: a movement that mixes up the classes leaves the source's for the
+        target's there. Where the domains are far apart it leads nowhere, and the one where they meet counts instead.
+        """
+        # As if no class were known, as what was chosen does not know them either.
+        domains = replace(self.domains, known1=np.zeros_like(self.domains.known1))
+        if isinstance(movement, Account):
+            movement = Movement.by_account(movement, self.direction)
+        met0, met1 = movement.move(domains.X0, domains.domain0), movement.move(domains.X1, -1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are of rows that the user has not given
+            given = self.train(domains, movement).predict(met1)
+            # A few rows teach nothing of very many directions.
+            keep = Projection.fit(domains.X0, domains.X1).keep
+            as_they_are = self._taught(keep(domains.X1), given, keep(domains.X0))
+            return (1 - apart) * as_they_are + apart * self._taught(keep(met1), given, keep(met0))
+
+    def _taught(self, X1, given, X0):
+        """Share of the source's rows whose class is found by a model of the target's rows, the mean over classes."""
+        try:
+            found = self.train_plain(X1, given).predict(X0)
+        except ValueError:  # one class alone, or too few rows: they teach nothing
+            return 0.0
+        y0 = self.domains.y0
+        return float(np.mean([(found[y0 == label] == label).mean() for label in np.unique(y0)]))

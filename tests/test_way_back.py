@@ -1,0 +1,94 @@
+"""With few rows of the target, what is chosen must find the way back to the source."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from rfadapt import AdaptedClassifier
+from rfadapt.adaptation.accounts import Account, AffineAccount
+from rfadapt.adaptation.domains import Domains
+from rfadapt.adaptation.trials import Trials
+
+NEAR, FAR = 0.1, 1.0
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def two_classes(n, share, rng):
+    """Rows around (-3, 0) and, that share of them, around (3, 0)."""
+    y = (np.arange(n) < share * n).astype(int)
+    return rng.normal(size=(n, 2)) + np.outer(6 * y - 3, [1, 0]), y
+
+
+def trials(X0, y0, X1, y1=None, known1=None, estimator=None):
+    """Trials of a classifier with these rows."""
+    known1 = np.zeros(len(X1), dtype=bool) if known1 is None else known1
+    domains = Domains(X0, y0, X1, y1, known1, np.zeros(len(X0), dtype=int))
+    model = AdaptedClassifier(LogisticRegression() if estimator is None else estimator)
+    return Trials(model._trained, model._trained_plainly, domains, "source_to_target")
+
+
+@pytest.mark.parametrize(("n_target", "is_confirmed"), [(40, False), (300, False), (301, True)])
+def test_a_map_that_takes_one_class_for_the_other_is_not_confirmed(n_target, is_confirmed, rng):
+    # The target is nearly all of one class, which the map of the moments spreads over both.
+    X0, y0 = two_classes(400, 0.5, rng)
+    X1, _ = two_classes(n_target, 0.95, rng)
+    affine = AffineAccount(random_state=0).fit(X0, y0, X1)
+    assert trials(X0, y0, X1).confirm(affine, Account(), NEAR) == is_confirmed
+
+
+def test_a_map_to_a_far_target_is_confirmed(rng):
+    X0, y0 = two_classes(400, 0.5, rng)
+    X1 = 2 * two_classes(100, 0.5, rng)[0] + 20
+    affine = AffineAccount(random_state=0).fit(X0, y0, X1)
+    far = trials(X0, y0, X1, estimator=KNeighborsClassifier(1))
+    assert far.confirm(affine, Account(), FAR) and not far.confirm(Account(), affine, FAR)
+
+
+def test_what_teaches_as_much_is_confirmed(rng):
+    X0, y0 = two_classes(100, 0.5, rng)
+    assert trials(X0, y0, two_classes(50, 0.5, rng)[0]).confirm(Account(), Account(), NEAR)
+
+
+def test_known_labels_have_no_part_in_it(rng):
+    X0, y0 = two_classes(400, 0.5, rng)
+    X1, y1 = two_classes(100, 0.95, rng)
+    affine = AffineAccount(random_state=0).fit(X0, y0, X1)
+    # Labels that are all wrong would speak for the map.
+    known = trials(X0, y0, X1, 1 - y1, np.ones(100, dtype=bool))
+    assert known.knows_enough and not known.confirm(affine, Account(), NEAR)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("n_target", [40, 80])
+def test_tumours_that_are_larger_are_told_apart_as_well_as_before(n_target, several):
+    """Nearly all tumours below the median size are benign, and most above it malignant: classes have other shares."""
+    X, y = load_breast_cancer(return_X_y=True)
+    is_large = X[:, 0] > np.median(X[:, 0])
+    X = (X - X[~is_large].mean(axis=0)) / X[~is_large].std(axis=0)
+    X0, y0 = np.delete(X[~is_large], 0, 1), y[~is_large]
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(is_large))
+    X1, X_test, y_test = np.delete(X[rows[:n_target]], 0, 1), np.delete(X[rows[n_target:]], 0, 1), y[rows[n_target:]]
+    estimator = LogisticRegression(max_iter=1000)
+    before = estimator.fit(X0, y0).score(X_test, y_test)
+    domain = np.repeat([-1, 0], [n_target, len(X0)])
+    domain[n_target:] += several * (np.arange(len(X0)) % 2)
+    model = AdaptedClassifier(estimator, random_state=0)
+    labels = np.concatenate([np.full(n_target, -1), y0])
+    model.fit(np.concatenate([X1, X0]), labels, sample_domain=domain)
+    assert before > 0.9 and model.score(X_test, y_test) > before - 0.05
+
+
+def test_the_way_back_is_in_the_directions_that_vary_most(rng):
+    """Of 202 columns the last 200 are noise, and there are thirty rows: with all directions it would be 0.85."""
+    X0, y0 = two_classes(400, 0.5, rng)
+    X1, _ = two_classes(30, 0.5, rng)
+    noise0, noise1 = (0.8 * rng.normal(size=(len(X), 200)) for X in (X0, X1))
+    wide = trials(np.c_[X0, noise0], y0, np.c_[X1, noise1], estimator=KNeighborsClassifier(1))
+    narrow = trials(X0, y0, X1, estimator=KNeighborsClassifier(1))
+    assert narrow._way_back(Account(), NEAR) > 0.98 and wide._way_back(Account(), NEAR) > 0.9
