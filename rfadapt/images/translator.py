@@ -92,7 +92,7 @@ class ImageTranslator(BaseEstimator):
         Channels of the U-Net at its highest resolution. "auto" is 48 on a CPU, where squares of 2 x 2 pixels are one
         place of images of 32 pixels and more (4 x 4 from 128 on), and 128 on a GPU.
     max_iter : int or "auto", default="auto"
-        Optimiser steps of the flow; a reflow and the student take half as many. "auto" is 3000 on a CPU and 20000
+        Optimiser steps of the flow; a reflow and the student take half as many. "auto" is 1000 on a CPU and 20000
         on a GPU.
     max_time : float or None, default=None
         Seconds of each of these rounds at most (of the content's encoder: a third). The step size then falls in time.
@@ -377,7 +377,7 @@ class ImageTranslator(BaseEstimator):
         """Optimiser steps of the flow."""
         if self.max_iter != "auto":
             return self.max_iter
-        return 3000 if resolve_device(self.device).type == "cpu" else 20000
+        return 1000 if resolve_device(self.device).type == "cpu" else 20000
 
     def make_velocity(self, shape, n_conditions, generator):
         """A new field for states of this shape."""
