@@ -9,12 +9,13 @@ What that costs shows when digits start as another one of the fit does, the near
 
 import argparse
 
-import numpy as np
 import torch
 from images import Report, mnist, mnist_m, true_translation
+from sklearn.metrics import pairwise_distances_argmin
 from torch.nn import functional as F
 
 from rfadapt import ImageTranslator
+from rfadapt.images.metrics import features_of
 from rfadapt.images.reading import as_bytes, as_floats
 
 N = 500
@@ -45,7 +46,7 @@ class Flow:
         self.flow = self.translator.flow_
 
     def codes(self, images):
-        return torch.cat([self.flow.encoder(channels_first(part)) for part in np.array_split(images, 20)])
+        return features_of(images, self.flow.encoder)
 
     def __call__(self, starts, images):
         generator, moved = torch.Generator().manual_seed(0), []
@@ -64,7 +65,7 @@ def main():
     (source, _), (target, labels), _ = mnist_m()
     report = Report(target, labels)
     digits, digit_labels = mnist("train", slice(12000, 12000 + N))  # neither in the fit nor in the test set
-    nearest = source[torch.cdist(flow.codes(digits), flow.codes(source)).argmin(1)]
+    nearest = source[pairwise_distances_argmin(flow.codes(digits), flow.codes(source))]
     rows = {
         "untranslated": digits,
         "true translation": true_translation(digits, target),

@@ -59,10 +59,11 @@ class SeveralMovements:
         labels_target = isinstance(transport, str) or any(part.labelled_target is not None for part in parts.values())
         if y0 is None or not labels_target:
             return whole
+        met = replace(domains, X0=moved)
         if not isinstance(transport, str):
-            return whole._refined(replace(domains, X0=moved), y0, random_state)
-        on_moved = None if trials is None else replace(trials, domains=replace(domains, X0=moved))
-        chosen = whole._refined(replace(domains, X0=moved), y0, random_state, on_moved, may_refuse=True)
+            return whole._refined(met, y0, random_state)
+        trials_met = None if trials is None else replace(trials, domains=met)
+        chosen = whole._refined(met, y0, random_state, trials_met, may_refuse=True)
         if trials is None or trials.knows_enough:
             return chosen
         nothing = whole._undone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -91,10 +92,14 @@ class Trials:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are of rows that the user has not given
             given = self.train(domains, movement).predict(met1)
-            # A few rows teach nothing of very many directions.
-            keep = Projection.fit(domains.X0, domains.X1).keep
+            keep = self._projection.keep
             as_they_are = self._taught(keep(domains.X1), given, keep(domains.X0))
             return (1 - apart) * as_they_are + apart * self._taught(keep(met1), given, keep(met0))
+
+    @cached_property
+    def _projection(self):
+        """Onto the directions of the way back: a few rows teach nothing of very many."""
+        return Projection.fit(self.domains.X0, self.domains.X1)
 
     def _taught(self, X1, given, X0):
         """Share of the source's rows whose class is found by a model of the target's rows, the mean over classes."""
