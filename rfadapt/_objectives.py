@@ -204,7 +204,7 @@ class _Conjugates:
     @torch.no_grad()
     def attain(self, at):
         """Solutions for all rows, to the end."""
-        self.z, self.step = at.solve_fully(self.q, self.q.new_ones(len(self.q), 1), self.z, self.step)
+        self.z, self.step = at.solve_fully(self.q, None, self.z, self.step)
         return self.z
 
     @torch.no_grad()
@@ -216,13 +216,12 @@ class _Conjugates:
         """
         # Not self.q[index], which takes several times as long.
         q, z, step = (values.index_select(0, index) for values in (self.q, self.z, self.step))
-        t = q.new_ones(len(q), 1)
-        z, step, residual = at.solve(q, t, z, step, n_iter=2)
+        z, step, residual = at.solve(q, None, z, step, n_iter=2)
         for _ in range(_TRIES):
             far = (residual > _CLOSE * self.spread).nonzero().squeeze(1)
             if not len(far):
                 break
-            z[far], step[far], residual[far] = at.solve(q[far], t[far], z[far], step[far], n_iter=4)
+            z[far], step[far], residual[far] = at.solve(q[far], None, z[far], step[far], n_iter=4)
         self.z.index_copy_(0, index, z)
         self.step.index_copy_(0, index, step)
         return z, residual

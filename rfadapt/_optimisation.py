@@ -38,33 +38,30 @@ class Adam:
     betas, epsilon = (0.9, 0.99), 1e-8
 
     def __init__(self, groups):
-        self._entries = [
-            (value, torch.zeros_like(value), torch.zeros_like(value), group)
-            for group in groups
-            for value in group["params"]
-        ]
-        self._n_steps = 0
+        self._groups, self._n_steps = groups, 0
+        rates = [(group["relative_rate"], value) for group in groups for value in group["params"]]
+        self._values = [value for _, value in rates]
+        # One vector for all of them, as an operation on each of a dozen small tensors takes most of its time to begin.
+        self._rates = torch.cat([torch.full_like(value, rate).flatten() for rate, value in rates])
+        self._mean, self._square = torch.zeros_like(self._rates), torch.zeros_like(self._rates)
+        self._sizes = [value.numel() for value in self._values]
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Move all parameters that have a gradient."""
+        """Move all parameters by their gradients."""
         self._n_steps += 1
-        values, means, squares, groups = zip(*(entry for entry in self._entries if entry[0].grad is not None))
-        gradients = [value.grad for value in values]
+        gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in self._values]
+        gradient = torch.cat([value.flatten() for value in gradients])
         beta1, beta2 = self.betas
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_div_(roots, math.sqrt(1 - beta2**self._n_steps))
-        torch._foreach_add_(roots, self.epsilon)
-        moves = torch._foreach_div(means, roots)
-        rates = [rate * group["relative_rate"] for group in groups]
-        for value, own_rate, group in zip(values, rates, groups):
+        self._mean.lerp_(gradient, 1 - beta1)
+        self._square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        root = (self._square / (1 - beta2**self._n_steps)).sqrt_().add_(self.epsilon)
+        move = torch.div(self._mean, root, out=root).mul_(self._rates)
+        for group in self._groups:
             if group.get("weight_decay"):
-                value.mul_(1 - own_rate * group["weight_decay"])
-        torch._foreach_mul_(moves, [-own_rate / (1 - beta1**self._n_steps) for own_rate in rates])
-        torch._foreach_add_(values, moves)
+                torch._foreach_mul_(group["params"], 1 - rate * group["relative_rate"] * group["weight_decay"])
+        moves = [part.view_as(value) for value, part in zip(self._values, move.split(self._sizes))]
+        torch._foreach_add_(self._values, moves, alpha=-rate / (1 - beta1**self._n_steps))
 
 
 class LearningRate:

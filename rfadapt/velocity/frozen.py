@@ -36,7 +36,7 @@ class DisplacementEquations:
         Parameters
         ----------
         q : Tensor of shape (n, n_features)
-        t : Tensor of shape (n, 1)
+        t : Tensor of shape (n, 1), or None for 1
         z : Tensor of shape (n, n_features), optional
             Where to start; by default at the solution for the linear map of the mean curvature.
         step : Tensor of shape (n, 1), optional
@@ -52,16 +52,21 @@ class DisplacementEquations:
             Norm of what is left of the equation, one step before the last.
         """
         potential = self.potential
-        inverse = 1 / (1 - t + t * potential.stretches)
+        if t is None:
+            metric = potential.modes / potential.stretches @ potential.modes.T
+        else:
+            inverse = 1 / (1 - t + t * potential.stretches)
 
         def precondition(residual):
+            if t is None:
+                return residual @ metric
             return (residual @ potential.modes * inverse) @ potential.modes.T
 
         def left(z):
-            return q - torch.lerp(z @ potential.covariance0, self.map(z), t)
+            return q - (self.map(z) if t is None else torch.lerp(z @ potential.covariance0, self.map(z), t))
 
         z = precondition(q) if z is None else z
-        step = torch.ones_like(t) if step is None else step
+        step = q.new_ones(len(q), 1) if step is None else step
         residual = left(z)
         direction = precondition(residual)
         for _ in range(n_iter - 1):
@@ -93,12 +98,13 @@ class DisplacementEquations:
             unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
             if not len(unsolved):
                 return z, step
+            when = None if t is None else t[unsolved]
             z[unsolved], step[unsolved], residual[unsolved] = self.solve(
-                q[unsolved], t[unsolved], z[unsolved], step[unsolved], n_iter=20
+                q[unsolved], when, z[unsolved], step[unsolved], n_iter=20
             )
         unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
         if len(unsolved):
-            precise = self.double()
+            precise, t = self.double(), q.new_ones(len(q), 1) if t is None else t
             for rows in unsolved.split(256):
                 z[rows] = precise._newton(q[rows].double(), t[rows].double(), z[rows].double()).to(z.dtype)
         return z, step
@@ -129,7 +135,11 @@ class DisplacementEquations:
 
 
 class FrozenPotential(DisplacementEquations):
-    """A `ConvexPotential` at fixed parameters, in whitened coordinates, with what evaluations share computed once."""
+    """A `ConvexPotential` at fixed parameters, in whitened coordinates, with what evaluations share computed once.
+
+    The linear functions see, in this order, the ridge functions times two, z, and a one: their offsets are a column of
+    `linear`. As the shares of a group add up to one, what is the same for all members can be added to their weights.
+    """
 
     @torch.no_grad()
     def __init__(self, potential):
@@ -137,22 +147,25 @@ class FrozenPotential(DisplacementEquations):
         root = math.sqrt(potential.directions.shape[1])
         self.ridge_directions = potential.ridge_directions @ potential.varying / root
         self.ridge_offsets = potential.ridge_offsets.detach()
-        self.ridge_heights = nn.functional.softplus(potential.log_ridge_heights)
-        # The linear functions see the ridge functions first, then z.
-        weights = nn.functional.softplus(potential.log_weights - math.log(len(self.ridge_heights)))
-        self.linear = torch.cat([weights, potential.directions @ potential.varying / root], dim=1)
-        self.offsets, self.constant = potential.offsets.detach(), potential.constant @ potential.varying
+        ridge_heights = nn.functional.softplus(potential.log_ridge_heights) / 2
+        n_ridges, constant = len(ridge_heights), potential.constant @ potential.varying
+        weights = nn.functional.softplus(potential.log_weights - math.log(n_ridges)) / 2
+        directions = potential.directions @ potential.varying / root
+        self.linear = torch.cat([weights, directions, potential.offsets[:, None]], dim=1)
         self.heights = nn.functional.softplus(potential.log_heights)
         # Members of a group lie len(heights) apart, so that the sums over a group run along contiguous memory.
         self.member_heights = self.heights.repeat(potential.group_size)
-        self.weighted = self.linear * self.member_heights[:, None]
+        self.one = torch.ones((), dtype=self.linear.dtype, device=self.linear.device)
+        #: What is linear in the inputs: their slopes in the potential, beside those of the soft maxima.
+        self.slope = torch.cat([ridge_heights, constant, 0 * self.one[None]])
+        self.weighted = self.linear * self.member_heights[:, None] + self.slope / len(self.heights)
         learned = potential.varying @ potential.factor
         still = potential.curvature - potential.varying @ potential.curvature @ potential.varying
         self.quadratic = learned @ learned.T + (1 - potential.min_curvature) * still
         self.quadratic += potential.min_curvature * potential.curvature
-        self.one = torch.ones((), dtype=self.linear.dtype, device=self.linear.device)
         on_cpu = self.linear.device.type == "cpu"
-        self.rows = max(32, _CACHED_NUMBERS // len(self.offsets)) if on_cpu else 65536
+        self.rows = max(32, _CACHED_NUMBERS // len(self.linear)) if on_cpu else 65536
+        self._space = []
 
     def double(self):
         """The same in float64."""
@@ -160,7 +173,7 @@ class FrozenPotential(DisplacementEquations):
 
     def map(self, z):
         """Gradient of the potential, of shape (n, n_features)."""
-        out = torch.addmm(self.constant, z, self.quadratic)
+        out = z @ self.quadratic
         for rows, part in zip(z.split(self.rows), out.split(self.rows)):
             _, slopes, _, shares = self._layers(rows)
             ridge_pulls, moves = self._backwards(shares)
@@ -171,32 +184,27 @@ class FrozenPotential(DisplacementEquations):
         """The potential, of shape (n,)."""
         convex = []
         for rows in z.split(self.rows):
-            inputs, slopes, scores, shares = self._layers(rows)
-            ridges = inputs[:, : slopes.shape[1]]
-            convex.append(self._maxima(scores, shares) @ self.heights + ridges @ self.ridge_heights)
-        return torch.cat(convex) + (z @ self.quadratic * z).sum(1) / 2 + z @ self.constant
+            inputs, _, scores, shares = self._layers(rows)
+            convex.append(self._maxima(scores, shares) @ self.heights + inputs @ self.slope)
+        return torch.cat(convex) + (z @ self.quadratic * z).sum(1) / 2
 
     def mean_derivatives(self, z):
         """Means over rows of the potential's derivatives in what it is computed with, by name."""
-        linear, offsets, heights = (torch.zeros_like(x) for x in (self.linear, self.offsets, self.heights))
-        ridges = [torch.zeros_like(x) for x in (self.ridge_directions, self.ridge_offsets, self.ridge_heights)]
+        n_ridges, n_groups = len(self.ridge_offsets), len(self.heights)
+        linear, heights = torch.zeros_like(self.linear), torch.zeros_like(self.heights)
+        ridges = z.new_zeros(n_ridges, z.shape[1] + 1)
         for rows in z.split(self.rows):
             inputs, slopes, scores, shares = self._layers(rows)
-            ridge_weights = self._backwards(shares)[0].mul_(slopes)
             linear.addmm_(shares.T, inputs)
-            offsets += shares.sum(0)
             heights += self._maxima(scores, shares).sum(0)
-            ridges[0].addmm_(ridge_weights.T, rows)
-            ridges[1] += ridge_weights.sum(0)
-            ridges[2] += inputs[:, : slopes.shape[1]].sum(0)
-        sums = {"linear": self.member_heights[:, None] * linear, "offsets": self.member_heights * offsets}
-        sums |= {"heights": heights, "quadratic": z.T @ z / 2, "constant": z.sum(0)}
-        sums |= dict(zip(("ridge_directions", "ridge_offsets", "ridge_heights"), ridges))
+            ridges.addmm_(self._backwards(shares)[0].mul_(slopes).T, inputs[:, n_ridges:])
+        sums = {"linear": self.member_heights[:, None] * linear, "slope": linear.sum(0) / n_groups, "heights": heights}
+        sums |= {"ridges": ridges, "quadratic": z.T @ z / 2}
         return {name: total / len(z) for name, total in sums.items()}
 
     def curvatures(self, z):
         """Second derivative at every row, of shape (n, n_features, n_features)."""
-        n_rows = max(1, _CURVATURE_NUMBERS // (len(self.offsets) * z.shape[1]))
+        n_rows = max(1, _CURVATURE_NUMBERS // (len(self.linear) * z.shape[1]))
         return torch.cat([self._curvatures(rows) for rows in z.split(n_rows)])
 
     def _curvatures(self, z):
@@ -204,12 +212,12 @@ class FrozenPotential(DisplacementEquations):
         n_ridges, n_groups = slopes.shape[1], len(self.heights)
         # The gradients of the linear functions at each row, and how much they differ within a group.
         gradients = self.linear[:, :n_ridges] @ (slopes[:, :, None] * self.ridge_directions)
-        gradients += self.linear[:, n_ridges:]
+        gradients += self.linear[:, n_ridges:-1]
         weighted = (shares * self.member_heights)[:, :, None] * gradients
         means = (shares[:, :, None] * gradients).view(len(z), -1, n_groups, z.shape[1]).sum(1)
         within = weighted.mT @ gradients - (means * self.heights[:, None]).mT @ means
         u = torch.addmm(self.ridge_offsets, z, self.ridge_directions.T)
-        bends = self._backwards(shares)[0] / (2 * (1 + u.square()) ** 1.5)
+        bends = self._backwards(shares)[0] / (1 + u.square()) ** 1.5
         return self.quadratic + within + (bends[:, :, None] * self.ridge_directions).mT @ self.ridge_directions
 
     def mean_curvature(self, z):
@@ -217,25 +225,33 @@ class FrozenPotential(DisplacementEquations):
         return self.curvatures(z).mean(0)
 
     def _layers(self, z):
-        """What all derivatives are made of, at rows `z`.
+        """What all derivatives are made of, at rows `z`, in memory that the next call takes again.
 
         Returns
         -------
-        inputs : Tensor of shape (n, n_ridges + n_features)
-            Ridge functions s(u) = (u + sqrt(1 + u^2)) / 2, and z.
+        inputs : Tensor of shape (n, n_ridges + n_features + 1)
+            Ridge functions 2 s(u) = u + sqrt(1 + u^2), z, and ones.
         slopes : Tensor of shape (n, n_ridges)
-            Derivatives s'(u).
+            Derivatives 2 s'(u).
         scores, shares : Tensor of shape (n, width)
             The linear functions, and their shares in their groups (softmax).
         """
-        u = torch.addmm(self.ridge_offsets, z, self.ridge_directions.T)
-        roots = torch.addcmul(self.one, u, u).sqrt_()
-        ridges = (u + roots).mul_(0.5)
-        slopes = torch.div(ridges, roots, out=roots)
-        inputs = torch.cat([ridges, z], dim=1)
-        scores = torch.addmm(self.offsets, inputs, self.linear.T)
-        shares = self._in_groups(scores).softmax(1).view_as(scores)
+        ridges, slopes, inputs, scores, shares, _ = self._memory(len(z))
+        torch.addmm(self.ridge_offsets, z, self.ridge_directions.T, out=ridges)
+        torch.addcmul(self.one, ridges, ridges, out=slopes).sqrt_()  # sqrt(1 + u^2), to begin with
+        torch.div(ridges.add_(slopes), slopes, out=slopes)
+        inputs[:, : ridges.shape[1]], inputs[:, ridges.shape[1] : -1] = ridges, z
+        torch.mm(inputs, self.linear.T, out=scores)
+        torch.softmax(self._in_groups(scores), 1, out=self._in_groups(shares))
         return inputs, slopes, scores, shares
+
+    def _memory(self, n):
+        """Where the results for `n` rows go: the same places again and again, as others are not in the caches."""
+        if not self._space or len(self._space[0]) < n:
+            n_ridges, (width, n_inputs) = len(self.ridge_offsets), self.linear.shape
+            columns = (n_ridges, n_ridges, n_inputs, width, width, n_inputs)
+            self._space = [self.linear.new_ones(n, number) for number in columns]
+        return [place[:n] for place in self._space]
 
     def _maxima(self, scores, shares):
         """Soft maxima of the groups, of shape (n, n_groups): the largest share is exp(largest score - soft maximum)."""
@@ -245,10 +261,10 @@ class FrozenPotential(DisplacementEquations):
         return values.view(len(values), -1, len(self.heights))
 
     def _backwards(self, shares):
-        """Derivatives in the ridge functions and, through the linear functions alone, in z, at each row."""
-        pulls = shares @ self.weighted
-        n_ridges = len(self.ridge_heights)
-        return pulls[:, :n_ridges].add_(self.ridge_heights), pulls[:, n_ridges:]
+        """Derivatives in the ridge functions and, but for the quadratic part, through the inputs z, at each row."""
+        n_ridges, pulls = len(self.ridge_offsets), self._memory(len(shares))[-1]
+        torch.mm(shares, self.weighted, out=pulls)
+        return pulls[:, :n_ridges], pulls[:, n_ridges:-1]
 
 
 class FrozenMean(DisplacementEquations):

@@ -30,8 +30,9 @@ class ConvexPotential(nn.Module):
     covariance0, covariance1 : Tensor of shape (n_features, n_features)
         Positive definite covariances of the two domains, float64.
     width : int
-        Number of functions in the soft maxima, a multiple of `group_size`. There are max(64, 2 n_features) ridge
-        functions, or up to 15 more, but at most half of `width`.
+        Number of functions in the soft maxima, a multiple of `group_size`. Each has an offset, and as many slopes as it
+        takes to make max(96, 3 n_features) inputs, or up to 15 more: there are n_features coordinates, and the other
+        inputs are ridge functions, at most half as many as `width`.
     generator : torch.Generator, optional
         Source of the initial weights.
     varying : Tensor of shape (n_features, n_features), optional
@@ -77,9 +78,9 @@ class ConvexPotential(nn.Module):
         # Directions are stored times sqrt(n_features), so that one step size suits every number of features.
         self.directions = nn.Parameter(2.0 * torch.randn(width, n_features, generator=generator))
         self.offsets = nn.Parameter(torch.randn(width, generator=generator))
-        n_ridges = max(64, 2 * n_features)
-        n_ridges += -(n_ridges + n_features) % 16  # other numbers of columns make products up to a tenth slower
-        n_ridges = min(width // 2, n_ridges)
+        n_inputs = max(96, 3 * n_features)
+        n_inputs += -n_inputs % 16  # products with other numbers of columns are up to a tenth slower
+        n_ridges = min(width // 2, n_inputs - n_features - 1)
         self.ridge_directions = nn.Parameter(2.0 * torch.randn(n_ridges, n_features, generator=generator))
         self.ridge_offsets = nn.Parameter(torch.randn(n_ridges, generator=generator))
         self.log_ridge_heights = nn.Parameter(torch.full((n_ridges,), -5.0))
@@ -122,15 +123,18 @@ class ConvexPotential(nn.Module):
         means0, means1 = at.mean_derivatives(z0), at.mean_derivatives(z1)
         change = {name: means0[name] - means1[name] for name in means0}
         n_ridges, root = len(self.ridge_offsets), math.sqrt(len(self.constant))
-        self.directions.grad = change["linear"][:, n_ridges:] @ self.varying / root
-        self.log_weights.grad = torch.sigmoid(self.log_weights - math.log(n_ridges)) * change["linear"][:, :n_ridges]
-        self.offsets.grad = change["offsets"]
+        # (The frozen potential has half the weights and heights, of ridge functions times two.)
+        weights, directions, offsets = change["linear"].split([n_ridges, len(self.constant), 1], dim=1)
+        ridge_heights, constant, _ = change["slope"].split([n_ridges, len(self.constant), 1])
+        self.directions.grad = directions @ self.varying / root
+        self.log_weights.grad = torch.sigmoid(self.log_weights - math.log(n_ridges)) * weights / 2
+        self.offsets.grad = offsets.squeeze(1)
         self.log_heights.grad = torch.sigmoid(self.log_heights) * change["heights"]
-        self.ridge_directions.grad = change["ridge_directions"] @ self.varying / root
-        self.ridge_offsets.grad = change["ridge_offsets"]
-        self.log_ridge_heights.grad = torch.sigmoid(self.log_ridge_heights) * change["ridge_heights"]
+        self.ridge_directions.grad = change["ridges"][:, :-1] @ self.varying / root
+        self.ridge_offsets.grad = change["ridges"][:, -1]
+        self.log_ridge_heights.grad = torch.sigmoid(self.log_ridge_heights) * ridge_heights / 2
         self.factor.grad = 2 * self.varying @ change["quadratic"] @ self.varying @ self.factor
-        self.constant.grad = change["constant"] @ self.varying
+        self.constant.grad = constant @ self.varying
 
     def parameter_groups(self):
         """Groups for the optimiser, with step sizes relative to that of the directions."""
