@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
@@ -18,6 +19,9 @@ _LANDMARKS = 600
 # Neighbours in the graph and width of the kernels, relative to the root of their mean squared distance: a machine of
 # each in every view. Their rounds end at different classes where details decide, and each is wrong on other rows.
 _SCALES = ((5, 1.4), (10, 1.0), (20, 0.7))
+# The same of the last rounds, first to last, which begin with what was voted: so narrow kernels and so few neighbours
+# find the edges of the classes best, but from nothing they often end with two classes taken for each other.
+_FINER_SCALES = ((3, 0.7), (3, 0.5))
 _MAX_ROUNDS = 10
 # Weights of the class-wise discrepancy, of the graph and of the norm, as in the papers.
 _DISCREPANCY, _GRAPH, _NORM = 10.0, 1.0, 0.1
@@ -89,10 +93,10 @@ class _Rows:
 
 
 class Committee:
-    """Kernel machines of several scales, each of which finds the target's classes for itself; in the end they vote.
+    """Kernel machines of several scales, each of which finds the target's classes for itself; then they vote.
 
     Where the rounds end depends on the scale for some rows. Where the scales contradict each other, what the source
-    alone says has a vote too.
+    alone says has a vote too. Machines of finer scales go on from there (`sharpened`).
 
     Parameters
     ----------
@@ -121,13 +125,16 @@ class Committee:
             weights = compute_sample_weight("balanced", classes0)
         self._X1, self._known1, self._known_classes = X1, known1, known_classes
         used0, used1 = (drawn(np.arange(len(X)), random_state, _GRAPH_ROWS) for X in (X0, X1))
-        used1 = np.concatenate([known1, used1[~np.isin(used1, known1)]])
-        rows = [_Rows(view, X0[used0], X1[used1]) for view in _views(X0, X1)]
+        self._used1 = np.concatenate([known1, used1[~np.isin(used1, known1)]])
+        rows = [_Rows(view, X0[used0], X1[self._used1]) for view in _views(X0, X1)]
         labels = classes0[used0], weights[used0], known_classes, len(source_shares)
-        self._panels = [
-            _Panel([_KernelMachine(seen, scale, *labels, random_state) for seen in rows], known_classes)
-            for scale in _SCALES
-        ]
+        self._panels, self._finer = (
+            [
+                _Panel([_KernelMachine(seen, scale, *labels, random_state) for seen in rows], known_classes)
+                for scale in scales
+            ]
+            for scales in (_SCALES, () if len(known1) else _FINER_SCALES)
+        )
         for panel in self._panels:
             panel.solve_plain()
         self.plain_scores1 = self.scores(X1)
@@ -160,8 +167,28 @@ class Committee:
         classes1[self._known1] = self._known_classes
         return TargetLabels(classes1, sum(scores) / len(scores))
 
+    def sharpened(self, classes1):
+        """Classes of the target rows after further rounds at the finer scales, which begin with `classes1`.
+
+        Where classes are known, nothing changes: they may contradict the source, and what they say would not reach far
+        by narrow kernels.
+
+        Parameters
+        ----------
+        classes1 : ndarray of int of shape (n_target,)
+
+        Returns
+        -------
+        classes1 : ndarray of int of shape (n_target,)
+        """
+        for panel in self._finer:
+            began = classes1[self._used1]
+            panel.go_through_rounds(_shares(began, len(self._first_shares)), False, began)
+            classes1 = panel.scores(self._X1).argmax(axis=1)
+        return classes1
+
     def scores(self, X):
-        """Scores of the classes of any rows by what was learned last, of shape (n_samples, n_classes)."""
+        """Scores of the classes of any rows by what the scales have learned last, of shape (n_samples, n_classes)."""
         return sum(panel.scores(X) for panel in self._panels) / len(self._panels)
 
 
@@ -176,16 +203,18 @@ class _Panel:
         for machine in self._machines:
             machine.solve_plain()
 
-    def go_through_rounds(self, shares, are_kept):
-        """Until the classes of the target rows stay; `shares` are for the first round, or for all if they are kept."""
-        classes = None
+    def go_through_rounds(self, shares, are_kept, classes=None):
+        """Until the classes of the target rows stay.
+
+        `shares` are for the first round, or for all if they are kept; `classes` are those to begin with, if any.
+        """
         for _ in range(_MAX_ROUNDS):
             for machine in self._machines:
                 machine.solve(shares, classes)
             previous, classes = classes, self.target_scores().argmax(axis=1)
             classes[: len(self._known_classes)] = self._known_classes
             if not are_kept:
-                shares = np.bincount(classes, minlength=len(shares)) / len(classes)
+                shares = _shares(classes, len(shares))
             if previous is not None and (classes == previous).all():
                 break
 
@@ -220,8 +249,8 @@ class _KernelMachine:
         self._class_means0 = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
         self._plain = of_source @ labelled[: self._n0] + ridge, of_source @ labels[: self._n0]
         roughness = self._features.T @ (rows.laplacian(n_neighbors) @ self._features)
-        self._fixed = weighted @ labelled + ridge + _GRAPH * roughness
-        self._target = weighted @ labels
+        self._fixed = cho_factor(weighted @ labelled + ridge + _GRAPH * roughness)
+        self._without_contrasts = cho_solve(self._fixed, weighted @ labels)
 
     def solve_plain(self):
         """Fit to the source's labels alone."""
@@ -232,7 +261,11 @@ class _KernelMachine:
         contrasts = self._contrasts(shares, labels)
         norm = np.linalg.norm(contrasts @ contrasts.T) or 1.0
         means = contrasts @ self._features
-        self._coefficients = np.linalg.solve(self._fixed + _DISCREPANCY / norm * means.T @ means, self._target)
+        # The contrasts are few: the Woodbury identity leaves a system of their number, and rounds cost little.
+        solved = cho_solve(self._fixed, means.T)
+        inner = norm / _DISCREPANCY * np.eye(len(means)) + means @ solved
+        without = self._without_contrasts
+        self._coefficients = without - solved @ np.linalg.solve(inner, means @ without)
 
     def target_scores(self):
         """Scores of the classes of the target rows that it was made with, of shape (n_target, n_classes)."""
@@ -257,6 +290,10 @@ class _KernelMachine:
             inside1 = (labels == c).astype(float)
             contrasts.append(np.concatenate([self._class_means0[c], -inside1 / inside1.sum()]))
         return np.array(contrasts)
+
+
+def _shares(classes, n_classes):
+    return np.bincount(classes, minlength=n_classes) / len(classes)
 
 
 def _probabilities(scores):

@@ -1,4 +1,4 @@
-"""A committee of kernel machines that finds the target's classes: its scales, its vote, its landmarks."""
+"""A committee of kernel machines that finds the target's classes: scales, vote, landmarks and last rounds."""
 
 import numpy as np
 import pytest
@@ -16,6 +16,13 @@ def drifted(n, n_features, rng, offset=1.0):
     y0, y1 = rng.integers(3, size=n), rng.integers(3, size=n)
     X0, X1 = (centers[y] + rng.normal(size=(n, n_features)) for y in (y0, y1))
     return X0, y0, X1 + offset * (centers[1] - centers[0]) / 3, y1
+
+
+def moons(n, degrees, rng):
+    """Two half circles that reach into each other, turned about their centre."""
+    y, t, a = rng.integers(2, size=n), rng.uniform(0, np.pi, size=n), np.deg2rad(degrees)
+    X = np.where(y == 0, [np.cos(t), np.sin(t)], [1 - np.cos(t), 0.5 - np.sin(t)]).T - [0.5, 0.25]
+    return (X + 0.1 * rng.normal(size=X.shape)) @ [[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]], y
 
 
 @pytest.mark.parametrize("n_features", [4, 30], ids=["one view", "two views"])
@@ -42,3 +49,22 @@ def test_a_scale_has_no_more_neighbours_than_there_are_rows():
     assert 2 * len(X0) < max(n for n, _ in target_labels._SCALES)
     labels = Committee(X0, y0, X1, NONE, NONE, check_random_state(0)).label()
     assert labels.scores1.shape == (len(X1), y0.max() + 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_finer_scales_find_the_edges_of_what_was_voted(seed):
+    rng = np.random.default_rng(seed)
+    X0, y0 = moons(300, 0, rng)
+    X1, y1 = moons(300, 17, rng)
+    committee = Committee(X0, y0, X1, NONE, NONE, check_random_state(seed))
+    voted = committee.label().classes1
+    assert 0.95 < (voted == y1).mean() < 1.0
+    assert (committee.sharpened(voted) == y1).mean() > 0.997
+
+
+def test_finer_scales_leave_alone_what_known_classes_say():
+    X0, y0, X1, y1 = drifted(100, 4, np.random.default_rng(0))
+    known = np.arange(10)
+    committee = Committee(X0, y0, X1, known, y1[known], check_random_state(0))
+    voted = committee.label().classes1
+    np.testing.assert_array_equal(committee.sharpened(voted), voted)

@@ -69,8 +69,8 @@ class ClassAwareCoupling(Coupling):
             return X0.labels, classes[known_classes]
         x0, x1 = (X.rows(torch.arange(len(X))).cpu().numpy() for X in (X0, X1))
         random_state = random_state_of(generator)
-        found = Committee(x0, classes0, x1, known, known_classes, random_state).label()
-        return X0.labels, classes[found.classes1]
+        committee = Committee(x0, classes0, x1, known, known_classes, random_state)
+        return X0.labels, classes[committee.sharpened(committee.label().classes1)]
 
     def prepare(self, X0, X1, generator):
         y0, y1 = self.complete_labels(X0, X1, generator)
