@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Images:
     @property
     def paths(self):
         """Where the images that were kept lie."""
-        return [self.items[i] for i in self.index.tolist()]
+        return [Path(self.items[i]) for i in self.index.tolist()]
 
     def batch(self, index: torch.Tensor) -> torch.Tensor:
         """Images as a Tensor of shape (n, channels, height, width) and type uint8."""
@@ -135,7 +136,7 @@ class Images:
         self.index = torch.tensor(kept)
 
     def _called(self, i):
-        return str(self.items[i]) if self.kind == "files" else f"item {i}"
+        return self.items[i] if self.kind == "files" else f"item {i}"
 
 
 def as_floats(images: torch.Tensor, device="cpu") -> torch.Tensor:
@@ -174,12 +175,14 @@ def _opened(source, name):
         folder = Path(source)
         if not folder.is_dir():
             raise FileNotFoundError(f"{name}: there is no folder {folder}.")
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        # As strings, which take a fraction of the memory of paths: there may be millions.
+        found = (os.path.join(parent, file) for parent, _, files in os.walk(folder) for file in files)
+        files = sorted(file for file in found if os.path.splitext(file)[1].lower() in SUFFIXES)
         if not files:
             raise ValueError(f"{name}: the folder {folder} has no images ({', '.join(sorted(SUFFIXES))}).")
         return "files", files, None
     if isinstance(source, (list, tuple)) and source and all(isinstance(path, (str, Path)) for path in source):
-        return "files", [Path(path) for path in source], None
+        return "files", [os.fspath(path) for path in source], None
     if isinstance(source, Dataset):
         return "dataset", source, None
     if isinstance(source, (np.ndarray, torch.Tensor)):
