@@ -1,10 +1,10 @@
-"""How much memory does a translation between folders take, from a thousand images to sixty-four thousand?
+"""How much memory does a translation between folders take, as the folders grow?
 
     python benchmarks/images_memory.py
 
-For each n a process of its own fits two folders of n images of 32 x 32 pixels by a small field for a few steps, with one
-reflow, and writes the translations of one of them to a third: its peak of resident memory, over what the imports took,
-and the seconds. Up to 16384 images are held in part of the fit; beyond, only the names of the files should count.
+For each n a process of its own fits two folders of n images of 32 x 32 pixels by a small field for a few steps, with
+one reflow, and writes the translations of one of them to a third: its peak of resident memory, over what the imports
+took, and the seconds. Up to 16384 images are held in part of the fit; beyond, only the names of files should count.
 """
 
 import argparse
