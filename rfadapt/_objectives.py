@@ -204,7 +204,7 @@ class _Conjugates:
     @torch.no_grad()
     def attain(self, at):
         """Solutions for all rows, to the end."""
-        self.z, self.step = at.solve_fully(self.q, None, self.z, self.step)
+        self.z, self.step = at.solve_fully(self.q, self.q.new_ones(len(self.q), 1), self.z, self.step)
         return self.z
 
     @torch.no_grad()

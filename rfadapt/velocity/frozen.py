@@ -52,15 +52,13 @@ class DisplacementEquations:
             Norm of what is left of the equation, one step before the last.
         """
         potential = self.potential
-        if t is None:
+        if t is None:  # one metric for all rows, and one product with it
             metric = potential.modes / potential.stretches @ potential.modes.T
         else:
             inverse = 1 / (1 - t + t * potential.stretches)
 
         def precondition(residual):
-            if t is None:
-                return residual @ metric
-            return (residual @ potential.modes * inverse) @ potential.modes.T
+            return residual @ metric if t is None else (residual @ potential.modes * inverse) @ potential.modes.T
 
         def left(z):
             return q - (self.map(z) if t is None else torch.lerp(z @ potential.covariance0, self.map(z), t))
@@ -98,13 +96,12 @@ class DisplacementEquations:
             unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
             if not len(unsolved):
                 return z, step
-            when = None if t is None else t[unsolved]
             z[unsolved], step[unsolved], residual[unsolved] = self.solve(
-                q[unsolved], when, z[unsolved], step[unsolved], n_iter=20
+                q[unsolved], t[unsolved], z[unsolved], step[unsolved], n_iter=20
             )
         unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
         if len(unsolved):
-            precise, t = self.double(), q.new_ones(len(q), 1) if t is None else t
+            precise = self.double()
             for rows in unsolved.split(256):
                 z[rows] = precise._newton(q[rows].double(), t[rows].double(), z[rows].double()).to(z.dtype)
         return z, step
@@ -156,8 +153,8 @@ class FrozenPotential(DisplacementEquations):
         # Members of a group lie len(heights) apart, so that the sums over a group run along contiguous memory.
         self.member_heights = self.heights.repeat(potential.group_size)
         self.one = torch.ones((), dtype=self.linear.dtype, device=self.linear.device)
-        #: What is linear in the inputs: their slopes in the potential, beside those of the soft maxima.
-        self.slope = torch.cat([ridge_heights, constant, 0 * self.one[None]])
+        # The potential is linear in the inputs with these slopes, beside the soft maxima.
+        self.slope = torch.cat([ridge_heights, constant, constant.new_zeros(1)])
         self.weighted = self.linear * self.member_heights[:, None] + self.slope / len(self.heights)
         learned = potential.varying @ potential.factor
         still = potential.curvature - potential.varying @ potential.curvature @ potential.varying

@@ -124,8 +124,9 @@ class ConvexPotential(nn.Module):
         change = {name: means0[name] - means1[name] for name in means0}
         n_ridges, root = len(self.ridge_offsets), math.sqrt(len(self.constant))
         # (The frozen potential has half the weights and heights, of ridge functions times two.)
-        weights, directions, offsets = change["linear"].split([n_ridges, len(self.constant), 1], dim=1)
-        ridge_heights, constant, _ = change["slope"].split([n_ridges, len(self.constant), 1])
+        inputs = [n_ridges, len(self.constant), 1]
+        weights, directions, offsets = change["linear"].split(inputs, dim=1)
+        ridge_heights, constant, _ = change["slope"].split(inputs)
         self.directions.grad = directions @ self.varying / root
         self.log_weights.grad = torch.sigmoid(self.log_weights - math.log(n_ridges)) * weights / 2
         self.offsets.grad = offsets.squeeze(1)
