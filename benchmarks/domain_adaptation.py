@@ -11,8 +11,8 @@ rank transports.
 
 Every fit is a process of its own with one thread and a time limit. Means over seeds go to
 benchmarks/domain_adaptation_results.md, every single score to the .csv beside it, as they come. With --resume scores
-that are there are kept, failures too; --redo names methods to measure again nonetheless, in the protocols, tasks and
-seeds that are asked for.
+that are there are kept, failures and the remarks at the top of the page too; --redo names methods to measure again
+nonetheless, in the protocols, tasks and seeds that are asked for.
 """
 
 import os
@@ -49,6 +49,7 @@ _HOW_TO_READ = """Accuracy (R2 for regression) on the target in percent, means o
 protocols are is said in domain_adaptation.py. The rows below the tasks count those that every method has been tried on.
 In the mean, a task that failed counts as source-only; in the ranks as last. Worst change is against source-only.
 target-only has the labels, and is not ranked."""
+_LEFT_OUT = "Left out: "
 
 
 class Results:
@@ -248,11 +249,21 @@ def scorers_as_text(frame):
     return text
 
 
-def as_text(results, left_out, names):
+def remarks_in(page):
+    """What has been written by hand between the head of a page of results and its first section."""
+    if not page.is_file():
+        return ""
+    paragraphs = page.read_text().partition(_HOW_TO_READ)[2].partition("\n## ")[0].strip().split("\n\n")
+    return "\n\n".join(text for text in paragraphs if not text.startswith(_LEFT_OUT))
+
+
+def as_text(results, left_out, names, remarks):
     frame = results.frame()
     text = f"# Domain adaptation\n\n{own_process.machine(1, PACKAGES)}\n\n{_HOW_TO_READ}\n\n"
     if left_out:
-        text += "Left out: " + "; ".join(left_out) + ".\n\n"
+        text += f"{_LEFT_OUT}{'; '.join(left_out)}.\n\n"
+    if remarks:
+        text += f"{remarks}\n\n"
     for protocol, part in frame.groupby("protocol", sort=False):
         is_scorers = protocol == "scorers"
         text += scorers_as_text(part) if is_scorers else protocol_as_text(protocol, part, names)
@@ -292,6 +303,7 @@ def main():
     if not chosen or not methods:
         sys.exit("; ".join(left_out) or "No task or no method has such a name.")
     print(*left_out, sep="\n", flush=True)
+    remarks = remarks_in(Path(f"{prefix}.md")) if arguments.resume else ""
     results, reported = Results(Path(f"{prefix}.csv"), arguments.resume, partial(is_redone, arguments)), 0.0
     for where, rows in run_all(problems(chosen, methods, results, arguments), arguments.jobs, arguments.limit):
         results.add(rows)
@@ -299,9 +311,9 @@ def main():
         said = f"{first['score']:.3f} {first.get('chosen', '')}" if "score" in first else first["reason"]
         print(*list(where.values()), said, f"{first.get('seconds', 0):.1f} s", flush=True)
         if time.monotonic() - reported > _REPORT_EVERY:
-            Path(f"{prefix}.md").write_text(as_text(results, left_out, list(every)))
+            Path(f"{prefix}.md").write_text(as_text(results, left_out, list(every), remarks))
             reported = time.monotonic()
-    Path(f"{prefix}.md").write_text(as_text(results, left_out, list(every)))
+    Path(f"{prefix}.md").write_text(as_text(results, left_out, list(every), remarks))
 
 
 if __name__ == "__main__":
