@@ -96,7 +96,8 @@ class Committee:
     """Kernel machines of several scales, each of which finds the target's classes for itself; then they vote.
 
     Where the rounds end depends on the scale for some rows. Where the scales contradict each other, what the source
-    alone says has a vote too. Machines of finer scales go on from there (`sharpened`).
+    alone says has a vote too, which weighs the less the more of the known classes it misses. Machines of finer scales
+    go on from there (`sharpened`).
 
     Parameters
     ----------
@@ -161,11 +162,16 @@ class Committee:
         votes = sum(_probabilities(given) for given in scores)
         found = np.array([given.argmax(axis=1) for given in scores])
         disputed = (found != found[0]).any(axis=0)
-        if not len(self._known1):  # which may contradict the source
-            votes[disputed] += _probabilities(self.plain_scores1[disputed])
+        votes[disputed] += self._source_trust() * _probabilities(self.plain_scores1[disputed])
         classes1 = votes.argmax(axis=1)
         classes1[self._known1] = self._known_classes
         return TargetLabels(classes1, sum(scores) / len(scores))
+
+    def _source_trust(self):
+        """Share of the known classes that the source alone finds, which they may contradict; 1 if none are known."""
+        if not len(self._known1):
+            return 1.0
+        return (self.plain_scores1[self._known1].argmax(axis=1) == self._known_classes).mean()
 
     def sharpened(self, classes1):
         """Classes of the target rows after further rounds at the finer scales, which begin with `classes1`.

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 from rfadapt import AdaptedClassifier
 from rfadapt.adaptation.accounts import Account, ImportanceWeights
 from rfadapt.adaptation.class_aware import ClassAware
-from rfadapt.adaptation.evidence import _by_classes, _score, choose_account
+from rfadapt.adaptation.evidence import _by_classes, _score, _surely_better, choose_account
 
 
 def ring(n, centers, rng, spread=0.4):
@@ -99,6 +99,15 @@ def test_known_labels_choose_the_account(rng):
     assert "known classes" in model.reason_
     X_test, y_test = ring(200, [[8.0, 0.0], [4.0, 0.0]], rng)
     assert model.score(X_test, y_test) > 0.97
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "is_taken"), [(3, 0, False), (4, 0, True), (6, 1, True), (5, 1, False), (0, 4, False)]
+)
+def test_known_labels_choose_nothing_by_luck(gained, lost, is_taken):
+    by_default, by_another = np.zeros(20, bool), np.zeros(20, bool)
+    by_another[:gained] = by_default[gained : gained + lost] = True
+    assert _surely_better([by_default, by_default, by_another], 1) == (2 if is_taken else None)
 
 
 def test_labels_that_agree_with_the_choice_do_not_change_it(rng):

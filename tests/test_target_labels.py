@@ -44,6 +44,17 @@ def test_where_scales_agree_they_have_their_way(monkeypatch):
     np.testing.assert_array_equal(committee.label().classes1, [0, 1, 2])
 
 
+@pytest.mark.parametrize("found_by_source", [True, False])
+def test_the_source_alone_has_a_vote_if_it_finds_the_known_classes(monkeypatch, found_by_source):
+    X0, y0, X1, _ = drifted(200, 4, np.random.default_rng(0))
+    committee = Committee(X0, y0, X1, np.array([1]), np.array([0]), check_random_state(0))
+    committee.plain_scores1 = np.eye(3)[[1, 0 if found_by_source else 2]]
+    # Of the first row the scales say class 0, class 1, and either, the second one's class is known.
+    for panel, first in zip(committee._panels, ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0])):
+        monkeypatch.setattr(panel, "scores", lambda X, first=first: np.array([first, [0.0, 0.0, 1.0]]))
+    assert committee.label().classes1.tolist() == [1 if found_by_source else 0, 0]
+
+
 def test_a_scale_has_no_more_neighbours_than_there_are_rows():
     X0, y0, X1, y1 = drifted(6, 4, np.random.default_rng(0))
     assert 2 * len(X0) < max(n for n, _ in target_labels._SCALES)

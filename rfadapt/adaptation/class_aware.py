@@ -31,10 +31,10 @@ class ClassAware(Account):
 
     For some rows it hangs on details where the rounds end. So all this is done at three scales, of 5, 10 and 20
     neighbours and kernels the narrower the more they are, with landmarks of their own. Then the three vote; where they
-    contradict each other, the classifier of the moved source alone has a vote too, unless labels of the target are
-    known. If none are, further rounds begin with what was voted, of 3 neighbours and of kernels that become narrower
-    once more. They find the edges of the classes better, but would not do to begin with: from nothing, narrow kernels
-    often end with two classes taken for each other.
+    contradict each other, the classifier of the moved source alone has a vote too, which weighs as much as the share of
+    the target's known labels that it finds. If none are known, further rounds begin with what was voted, of 3
+    neighbours and of kernels that become narrower once more. They find the edges of the classes better, but would not
+    do to begin with: from nothing, narrow kernels often end with two classes taken for each other.
 
     Parameters
     ----------

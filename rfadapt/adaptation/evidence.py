@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
@@ -30,6 +31,11 @@ _SURE = 0.6
 _LEAST_MARGIN = 0.55
 # Share of the score by which a more complex account must be better.
 _BETTER = 0.1
+# Probability, if it were luck, below which another way finds more of the known labels: four to none, or six to one.
+_BY_LUCK = 0.07
+# By how much the way back must be better where labels of the target are known and no more of them are found. They help
+# the estimator without any account too, which then has more to lose.
+_CLEARLY_BACK = 0.05
 # What entries hold besides the evidence.
 _PRIVATE = ("account", "refine", "refined")
 
@@ -89,9 +95,10 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
        find the source's classes at least as well (the mean of the shares of each) as with those that it gives them
        after nothing. Otherwise no row is moved or weighed. The way goes between the rows as they are, but the farther
-       the domains are apart, the more between the moved ones.
-    5. Known labels of the target decide otherwise where they clearly speak for another account, refined or not, or at
-       all for doing nothing, and take part in the refinement.
+       the domains are apart, the more between the moved ones. Where labels of the target are known, of which no more
+       are found than after nothing (by cross-validation), it must be better by 0.05.
+    5. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
+       not, finds more of them, and hardly by luck (a sign test, p < 0.07).
 
     Parameters
     ----------
@@ -188,19 +195,25 @@ def settled(entries, y1, known1, trials, shift):
 
     The first entry is what to fall back to; `shift` is what it leaves. The other arguments are as in `choose_account`.
     """
+    ways = [(entry, is_refined) for entry in entries for is_refined in (False, True)]
     chosen, is_refined, reason = _by_classes(entries)
-    if trials is not None and (is_refined or chosen is not entries[0]):
-        if not trials.confirm(chosen["refined"] if is_refined else chosen["account"], entries[0]["account"], shift):
-            chosen, is_refined, reason = entries[0], False, f"{reason}, but the way back to the source contradicts it"
+    nothing, taken = 0, next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
+    found = None
     if trials is not None and trials.knows_enough:
-        other = _by_known_labels(entries, trials.rights, y1, (chosen, is_refined))
-        if other is not None:
-            chosen, is_refined = other
-            reason = f"{chosen['name']}{', refined by its classes,' * is_refined} finds more of the known classes"
+        found = [_known_labels_found(*way, trials, y1) for way in ways]
+    if trials is not None and taken != nothing:
+        account = chosen["refined"] if is_refined else chosen["account"]
+        finds_more = found is None or found[taken].sum() > found[nothing].sum()
+        if not trials.confirm(account, entries[0]["account"], shift, 0.0 if finds_more else _CLEARLY_BACK):
+            taken, reason = nothing, f"{reason}, but the way back to the source contradicts it"
+    if found is not None and (other := _surely_better(found, taken)) is not None:
+        taken, (entry, is_refined) = other, ways[other]
+        reason = f"{entry['name']}{', refined by its classes,' * is_refined} finds more of the known classes"
+    entry, is_refined = ways[taken]
     if not is_refined:
-        return chosen["account"], False, reason
+        return entry["account"], False, reason
     is_known = known1 is not None and known1.any()
-    return chosen["refine"](y1, known1) if is_known else chosen["refined"], True, reason
+    return entry["refine"](y1, known1) if is_known else entry["refined"], True, reason
 
 
 def _score(refined):
@@ -230,27 +243,25 @@ def _by_classes(entries):
     return best, True, reason
 
 
-def _by_known_labels(entries, rights, y1, default):
-    """The entry, and whether it is refined, that finds more known labels of the target than the default, or None.
+def _known_labels_found(entry, is_refined, trials, y1):
+    """Which rows of the target with a known class get it with an entry, refined or not, by cross-validation."""
+    return trials.rights(partial(entry["refine"], y1) if is_refined else lambda known1: entry["account"])
 
-    More is by more than one standard error of the difference, as few labels would otherwise choose by luck; for doing
-    nothing, the first entry, any more will do, as it is what cannot do harm.
+
+def _surely_better(found, taken):
+    """Number of the way that finds more of the known labels than the one that is taken, and hardly by luck, or None.
+
+    Few labels would otherwise choose by luck; of several such ways, the one that is surest.
     """
+    luck = [_luck(by_this, found[taken]) for by_this in found]
+    surest = int(np.argmin(luck))
+    return surest if luck[surest] < _BY_LUCK else None
 
-    def right(entry, is_refined):
-        return rights(partial(entry["refine"], y1) if is_refined else lambda known1: entry["account"]).astype(float)
 
-    ways = [(entry, is_refined) for entry in entries for is_refined in (False, True)]
-    found = [right(*way) for way in ways]
-    nothing, of_default = 0, next(k for k, way in enumerate(ways) if way[0] is default[0] and way[1] == default[1])
-    best, most = of_default, 0.0
-    for k in range(1, len(ways)):
-        gains = found[k] - found[of_default]
-        if gains.sum() > max(most, np.sqrt(np.abs(gains).sum())):
-            best, most = k, gains.sum()
-    if found[nothing].sum() > found[best].sum():
-        best = nothing
-    return None if best == of_default else ways[best]
+def _luck(found, before):
+    """Probability of gaining so many of the labels on which the two differ if both were as good (a sign test)."""
+    gained, differ = int((found & ~before).sum()), int((found != before).sum())
+    return binomtest(gained, differ, alternative="greater").pvalue if differ else 1.0
 
 
 def _entry(account, discrepancy, explains, seconds):

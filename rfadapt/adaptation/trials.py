@@ -68,15 +68,15 @@ class Trials:
             right[fold::_FOLDS] = found == domains.y1[test].astype(domains.y0.dtype)
         return right
 
-    def confirm(self, changed, plain, shift) -> bool:
-        """Whether the way back does not speak for another account or movement, the plain one; True with many rows.
+    def confirm(self, changed, plain, shift, by=0.0) -> bool:
+        """Whether an account or movement finds the way back better than the plain one by so much; True with many rows.
 
         `shift` is the squared maximum mean discrepancy between the domains.
         """
         if len(self.domains.X1) > _FEW_ROWS:
             return True
         apart = min(max(shift / _APART, 0.0), 1.0)
-        return self._way_back(changed, apart) >= self._way_back(plain, apart)
+        return self._way_back(changed, apart) - self._way_back(plain, apart) >= by
 
     def _way_back(self, movement, apart) -> float:
         """How well the target's rows teach the source's classes, with the classes that a model gives them.
