@@ -1,5 +1,7 @@
 """With few rows of the target, what is chosen must find the way back to the source."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
@@ -9,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from rfadapt import AdaptedClassifier
 from rfadapt.adaptation.accounts import Account, AffineAccount
 from rfadapt.adaptation.domains import Domains
+from rfadapt.adaptation.evidence import settled
 from rfadapt.adaptation.trials import Trials
 
 NEAR, FAR = 0.1, 1.0
@@ -62,6 +65,26 @@ def test_known_labels_have_no_part_in_it(rng):
     # Labels that are all wrong would speak for the map.
     known = trials(X0, y0, X1, 1 - y1, np.ones(100, dtype=bool))
     assert known.knows_enough and not known.confirm(affine, Account(), NEAR)
+
+
+@pytest.mark.parametrize(
+    ("gain", "n_more", "is_kept"),
+    [(0.0, None, True), (0.04, 0, False), (0.06, 0, True), (0.0, 1, True), (-0.01, 1, False)],
+)
+def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_more, is_kept):
+    nothing, affine = Account(), AffineAccount()
+    refined = SimpleNamespace(plain_margin_=0.9, margin_=0.9)  # so sure that nothing is refined
+    entries = [
+        dict(name=account.name, account=account, score=score, refined=refined, refine=lambda y1, known1: None)
+        for account, score in ((nothing, 0.5), (affine, 0.9))
+    ]
+    ways = SimpleNamespace(
+        knows_enough=n_more is not None,
+        rights=lambda make_account: np.arange(6) < 3 + n_more * (make_account(None) is affine),
+        confirm=lambda changed, plain, shift, by: gain >= by,
+    )
+    account, is_refined, _ = settled(entries, None, None, ways, NEAR)
+    assert (account is affine) == is_kept and not is_refined
 
 
 @pytest.mark.parametrize("several", [False, True])
