@@ -87,6 +87,18 @@ def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_m
     assert (account is affine) == is_kept and not is_refined
 
 
+@pytest.mark.parametrize(("n_more", "is_refined"), [(0, False), (1, True)])
+def test_that_classes_need_no_refinement_is_not_believed_against_known_labels(n_more, is_refined):
+    refined = SimpleNamespace(plain_margin_=0.9, margin_=0.9)
+    entry = dict(name="nothing", account=Account(), score=0.9, refined=refined, refine=lambda y1, known1: "refined")
+    ways = SimpleNamespace(
+        knows_enough=True,
+        rights=lambda make_account: np.arange(6) < 3 + n_more * (make_account(None) == "refined"),
+        confirm=lambda changed, plain, shift, by: by == 0.0,
+    )
+    assert settled([entry], np.zeros(6), np.ones(6, bool), ways, NEAR)[1] == is_refined
+
+
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("n_target", [40, 80])
 def test_tumours_that_are_larger_are_told_apart_as_well_as_before(n_target, several):

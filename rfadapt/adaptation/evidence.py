@@ -88,9 +88,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        refining, times the share of the source rows that the refined classifier gets right; for this score it takes the
        account at its word that the classes keep their (weighed) proportions. The best score wins; within 10 %, the
        simpler account. It is kept unrefined where a classifier of the moved source alone separates the
-       classes of the target already. A refinement that loses classes of the target does not count.
-       Without classes, or where refining nearly halves the margin, the simplest account that explains the shift wins,
-       unrefined.
+       classes of the target already (unless more of the known labels are found refined). A refinement that loses
+       classes of the target does not count. Without classes, or where refining nearly halves the margin, the simplest
+       account that explains the shift wins, unrefined.
     4. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
        find the source's classes at least as well (the mean of the shares of each) as with those that it gives them
@@ -197,23 +197,35 @@ def settled(entries, y1, known1, trials, shift):
     """
     ways = [(entry, is_refined) for entry in entries for is_refined in (False, True)]
     chosen, is_refined, reason = _by_classes(entries)
-    nothing, taken = 0, next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
-    found = None
-    if trials is not None and trials.knows_enough:
-        found = [_known_labels_found(*way, trials, y1) for way in ways]
-    if trials is not None and taken != nothing:
-        account = chosen["refined"] if is_refined else chosen["account"]
-        finds_more = found is None or found[taken].sum() > found[nothing].sum()
-        if not trials.confirm(account, entries[0]["account"], shift, 0.0 if finds_more else _CLEARLY_BACK):
-            taken, reason = nothing, f"{reason}, but the way back to the source contradicts it"
-    if found is not None and (other := _surely_better(found, taken)) is not None:
-        taken, (entry, is_refined) = other, ways[other]
-        reason = f"{entry['name']}{', refined by its classes,' * is_refined} finds more of the known classes"
+    taken = next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
+    if trials is not None:
+        found = [_known_labels_found(*way, trials, y1) for way in ways] if trials.knows_enough else None
+        taken, reason = _tried(ways, taken, reason, found, trials, shift)
     entry, is_refined = ways[taken]
     if not is_refined:
         return entry["account"], False, reason
     is_known = known1 is not None and known1.any()
     return entry["refine"](y1, known1) if is_known else entry["refined"], True, reason
+
+
+def _tried(ways, taken, reason, found, trials, shift):
+    """Number of the way that the way back and the known labels leave or put in the place of `taken`, and the reason.
+
+    Ways are entries, each unrefined and refined; `found` are the known labels that each of them finds, None if there
+    are too few.
+    """
+    nothing, (entry, is_refined) = 0, ways[taken]
+    if found is not None and not is_refined and _is_sure(entry) and found[taken + 1].sum() > found[taken].sum():
+        taken, is_refined, reason = taken + 1, True, f"after {entry['name']}, refining finds more of the known classes"
+    if taken != nothing:
+        changed, plain = entry["refined"] if is_refined else entry["account"], ways[nothing][0]["account"]
+        finds_more = found is None or found[taken].sum() > found[nothing].sum()
+        if not trials.confirm(changed, plain, shift, 0.0 if finds_more else _CLEARLY_BACK):
+            taken, reason = nothing, f"{reason}, but the way back to the source contradicts it"
+    if found is not None and (other := _surely_better(found, taken)) is not None:
+        taken, (entry, is_refined) = other, ways[other]
+        reason = f"{entry['name']}{', refined by its classes,' * is_refined} finds more of the known classes"
+    return taken, reason
 
 
 def _score(refined):
@@ -222,6 +234,11 @@ def _score(refined):
         return None
     # A refinement separates what it takes for classes in any case: what there was before counts as much.
     return (refined.plain_margin_ + refined.margin_) / 2 * refined.source_accuracy_
+
+
+def _is_sure(entry):
+    """Whether a classifier of the moved source alone separates the classes of the target already."""
+    return entry["score"] is not None and entry["refined"].plain_margin_ >= _SURE
 
 
 def _by_classes(entries):
@@ -234,7 +251,7 @@ def _by_classes(entries):
         if entry["score"] > (1 + _BETTER) * best["score"]:
             best = entry
     reason = f"after {best['name']}, the classes of the target separate best"
-    if best["refined"].plain_margin_ >= _SURE:
+    if _is_sure(best):
         return best, False, f"{reason}, and need no refinement"
     if best["refined"].margin_ < _LEAST_MARGIN * best["refined"].plain_margin_:
         # Classes so unclear do not tell one account from another either.
