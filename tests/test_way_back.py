@@ -87,16 +87,18 @@ def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_m
     assert (account is affine) == is_kept and not is_refined
 
 
-@pytest.mark.parametrize(("n_more", "is_refined"), [(0, False), (1, True)])
-def test_that_classes_need_no_refinement_is_not_believed_against_known_labels(n_more, is_refined):
+@pytest.mark.parametrize(
+    ("n_known", "n_more", "is_refined"), [(6, 0, False), (6, 1, True), (30, 1, False), (30, 4, True)]
+)
+def test_that_classes_need_no_refinement_is_not_believed_against_known_labels(n_known, n_more, is_refined):
     refined = SimpleNamespace(plain_margin_=0.9, margin_=0.9)
     entry = dict(name="nothing", account=Account(), score=0.9, refined=refined, refine=lambda y1, known1: "refined")
     ways = SimpleNamespace(
         knows_enough=True,
-        rights=lambda make_account: np.arange(6) < 3 + n_more * (make_account(None) == "refined"),
+        rights=lambda make_account: np.arange(n_known) < 3 + n_more * (make_account(None) == "refined"),
         confirm=lambda changed, plain, shift, by: by == 0.0,
     )
-    assert settled([entry], np.zeros(6), np.ones(6, bool), ways, NEAR)[1] == is_refined
+    assert settled([entry], np.zeros(n_known), np.ones(n_known, bool), ways, NEAR)[1] == is_refined
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -33,6 +33,8 @@ _LEAST_MARGIN = 0.55
 _BETTER = 0.1
 # Probability, if it were luck, below which another way finds more of the known labels: four to none, or six to one.
 _BY_LUCK = 0.07
+# Share of the known labels that a refinement must find more to show that there is need of it.
+_CLEARLY_MORE = 0.1
 # By how much the way back must be better where labels of the target are known and no more of them are found. They help
 # the estimator without any account too, which then has more to lose.
 _CLEARLY_BACK = 0.05
@@ -88,7 +90,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        refining, times the share of the source rows that the refined classifier gets right; for this score it takes the
        account at its word that the classes keep their (weighed) proportions. The best score wins; within 10 %, the
        simpler account. It is kept unrefined where a classifier of the moved source alone separates the
-       classes of the target already (unless more of the known labels are found refined). A refinement that loses
+       classes of the target already (unless 10 % more of the known labels are found refined). A refinement that loses
        classes of the target does not count. Without classes, or where refining nearly halves the margin, the simplest
        account that explains the shift wins, unrefined.
     4. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
@@ -215,8 +217,9 @@ def _tried(ways, taken, reason, found, trials, shift):
     are too few.
     """
     nothing, (entry, is_refined) = 0, ways[taken]
-    if found is not None and not is_refined and _is_sure(entry) and found[taken + 1].sum() > found[taken].sum():
-        taken, is_refined, reason = taken + 1, True, f"after {entry['name']}, refining finds more of the known classes"
+    if found is not None and not is_refined and _is_sure(entry):
+        if found[taken + 1].mean() > found[taken].mean() + _CLEARLY_MORE:
+            taken, is_refined, reason = taken + 1, True, f"after {entry['name']}, refined, more known classes are found"
     if taken != nothing:
         changed, plain = entry["refined"] if is_refined else entry["account"], ways[nothing][0]["account"]
         finds_more = found is None or found[taken].sum() > found[nothing].sum()
