@@ -69,9 +69,10 @@ class Trials:
         return right
 
     def confirm(self, changed, plain, shift, by=0.0) -> bool:
-        """Whether an account or movement finds the way back better than the plain one by so much; True with many rows.
+        """Whether an account or movement finds the way back better than the plain one, by `by` at least.
 
-        `shift` is the squared maximum mean discrepancy between the domains.
+        `shift` is the squared maximum mean discrepancy between the domains. With many rows of the target nothing is
+        asked, and it is True.
         """
         if len(self.domains.X1) > _FEW_ROWS:
             return True
