@@ -104,11 +104,14 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def machine(threads, packages):
-    """A sentence that names the machine, the threads and the versions of the packages that are installed."""
+def machine(threads, packages, device="cpu"):
+    """A sentence that names the machine, its GPU if that is used, the threads and the versions of what is installed."""
+    import torch
+
+    gpu = "" if torch.device(device).type == "cpu" else f"{torch.cuda.get_device_name(device)}, "
     versions = ", ".join(f"{name} {version}" for name in packages if (version := version_of(name)))
     python = f"Python {platform.python_version()}"
-    return f"{_processor()}, {os.cpu_count()} cores, {threads} thread(s) a process; {python}, {versions}."
+    return f"{gpu}{_processor()}, {os.cpu_count()} cores, {threads} thread(s) a process; {python}, {versions}."
 
 
 def version_of(package):

@@ -46,7 +46,7 @@ def write_samples(folder, n):
             file[start : start + 65536] = draw(min(65536, length - start))
 
 
-def measure(name, folder):
+def measure(name, folder, device):
     """Fit and transform in this process, and report each when it is done."""
     import torch
 
@@ -54,7 +54,7 @@ def measure(name, folder):
     size = (folder / "X0.npy").stat().st_size
     mode = "r" if size >= 4 * N_FEATURES * MAPPED_FROM else None
     X0, X1, X = (np.load(folder / f"{part}.npy", mmap_mode=mode) for part in ("X0", "X1", "X"))
-    fit = fitter(name)
+    fit = fitter(name, device)
     before, start = present_memory(), time.perf_counter()
     transform = fit(X0, X1)
     own_process.report({"fit s": time.perf_counter() - start, **memory(before)})
@@ -65,7 +65,7 @@ def measure(name, folder):
     own_process.report({f"transform {N_NEW} s": time.perf_counter() - start, **memory(before)})
 
 
-def fitter(name):
+def fitter(name, device):
     """A function (X0, X1) -> transform; imports what it needs, so that a measurement does not."""
     if name in PEERS:
         peer = PEERS[name]
@@ -75,7 +75,8 @@ def fitter(name):
         return lambda X0, X1: fit(X0, X1, **settings).transform
     from rfadapt import RectifiedFlowTransport
 
-    flow = RectifiedFlowTransport(random_state=0, n_jobs=int(os.environ["OMP_NUM_THREADS"]), **FLOWS[name])
+    n_jobs = int(os.environ["OMP_NUM_THREADS"])
+    flow = RectifiedFlowTransport(random_state=0, n_jobs=n_jobs, device=device, **FLOWS[name])
     return lambda X0, X1: flow.fit(X0, X1).transform
 
 
@@ -104,7 +105,8 @@ def series(rows, name, column):
 
 
 def as_text(rows, arguments):
-    text = f"# Growth with the number of rows\n\n{own_process.machine(arguments.threads, PACKAGES)}\n\n"
+    machine = own_process.machine(arguments.threads, PACKAGES, arguments.device)
+    text = f"# Growth with the number of rows\n\n{machine} Device of the flow: {arguments.device}.\n\n"
     text += f"{N_FEATURES} features; n rows in each domain; {N_NEW} new rows moved, {CHUNK} at a time. Rows are mapped "
     text += f"from files from n = {MAPPED_FROM} on. Limits: {arguments.seconds:g} s and {arguments.mebibytes:g} MiB a "
     text += "process. Peak memory is the process's, above that after its imports. It counts the pages of mapped files "
@@ -150,11 +152,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=300.0, help="time limit of a process")
     parser.add_argument("--mebibytes", type=float, default=16_000.0, help="memory limit of a process")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="of the flow")
     parser.add_argument("--results", type=Path, default=HERE / "scaling_results.md", help="the picture goes beside it")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        measure(arguments.one[0], Path(arguments.one[1]))
+        measure(arguments.one[0], Path(arguments.one[1]), arguments.device)
         return
     rows, stopped = {}, set()
     for size in sorted(arguments.sizes):
@@ -163,7 +166,7 @@ def main():
             for name in arguments.transports:
                 if name in stopped:
                     continue
-                command = [__file__, "--one", json.dumps([name, folder])]
+                command = [__file__, "--one", json.dumps([name, folder]), "--device", arguments.device]
                 row = own_process.run(
                     command, arguments.threads, seconds=arguments.seconds, mebibytes=arguments.mebibytes
                 )
@@ -172,7 +175,7 @@ def main():
                     stopped.add(name)
                 print(f"n={size} {name}: {row}", flush=True)
                 arguments.results.write_text(as_text(rows, arguments))
-    draw(rows, arguments.results.with_name("scaling.png"))
+    draw(rows, arguments.results.with_name(arguments.results.stem.removesuffix("_results") + ".png"))
     print(as_text(rows, arguments))
 
 

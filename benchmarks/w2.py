@@ -152,7 +152,7 @@ def time_to_quality(rows, dim):
 
 
 def as_text(rows, missing, arguments):
-    machine = own_process.machine(arguments.threads, PACKAGES)
+    machine = own_process.machine(arguments.threads, PACKAGES, arguments.device)
     text = f"# Wasserstein-2 benchmark\n\n{machine} Device of the flow: {arguments.device}.\n\nFlow settings beside "
     text += f'the defaults: scaling="common", {arguments.flow_settings}. Compilation and fitting count as fitting; the '
     text += "first transform is timed. Memory is the process's peak above that before fitting.\n\n"

@@ -34,3 +34,41 @@ def batch_rows(n_features: int, width: int = 0, device: torch.device | None = No
         budget = max(budget, int(_SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]))
     rows = budget // (4 * (16 * n_features + 6 * width))
     return min(max(rows, n_features, 256), _MOST_BATCH_ROWS)
+
+
+class Replayed:
+    """A function of tensors on a CUDA device, recorded when it is first called and from then on launched as a whole.
+
+    A few hundred small kernels, launched one by one, take the host longer than the device. Every call does what the
+    recorded one did, in the same places in memory: the function must not look at values, and inputs keep their shapes.
+
+    Parameters
+    ----------
+    function : callable
+        function(*inputs) -> Tensor. What else it leaves behind is written anew by every call.
+    """
+
+    def __init__(self, function):
+        self._function, self._graph = function, None
+
+    def __call__(self, *inputs):
+        with torch.cuda.device(inputs[0].device):
+            if self._graph is None:
+                self._record(inputs)
+            for place, value in zip(self._inputs, inputs):
+                place.copy_(value)
+            self._graph.replay()
+            return self._output.clone()
+
+    def _record(self, inputs):
+        self._inputs = [value.clone() for value in inputs]
+        beside, present = torch.cuda.Stream(), torch.cuda.current_stream()
+        beside.wait_stream(present)
+        with torch.cuda.stream(beside):
+            # What libraries set up when they are first used cannot be recorded.
+            self._function(*self._inputs)
+        present.wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        # Other threads may use the device meanwhile.
+        with torch.cuda.graph(self._graph, stream=beside, capture_error_mode="thread_local"):
+            self._output = self._function(*self._inputs)

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from ._devices import Replayed
 from ._strata import drawn_across, in_order_of_place
 
 # Rows of domain 1 whose conjugates are remembered, and of domain 0 that are in order, at most: enough for any
@@ -16,6 +17,8 @@ _ORDER_AFTER = 64
 # Conjugates with a residual above this share of the spread are improved further, so many times at most.
 _CLOSE = 0.05
 _TRIES = 3
+# On a GPU, which would have to tell the host how many are far, evaluations for all: no more errors in as many steps.
+_EVALUATIONS_ON_GPU = 6
 # Batches after which the metric in which conjugates are solved for follows the potential, and rows it is taken from.
 _CALIBRATE_EVERY = 25
 _CALIBRATION_ROWS = 64
@@ -132,7 +135,7 @@ class SemiDual:
         x1 = rows1.rows(self._some(len(rows1)))
         self.conjugates = _Conjugates(model, x1)
         self._order1 = in_order_of_place(x1, self.batch_size)
-        self._n_batches = self._order_at = 0
+        self.restart()
 
     def parameter_groups(self):
         return self.model.parameter_groups()
@@ -140,26 +143,30 @@ class SemiDual:
     def set_gradients(self):
         if self._n_batches % _CALIBRATE_EVERY == 0:
             self.model.calibrate(self.conjugates.z[:_CALIBRATION_ROWS])
-        at = self.model.frozen()
         if self._n_batches == self._order_at:
-            self._set_order(at)
+            self._set_order()
             self._order_at = max(_ORDER_AFTER, 2 * self._n_batches)
         self._n_batches += 1
         index0, index1 = (
             drawn_across(order, self.batch_size, self.generator) for order in (self._order0, self._order1)
         )
-        z0 = self.rows0.rows(index0) @ self.model.whitening
-        index1 = index1.to(z0.device, non_blocking=True)
-        z1, residual = self.conjugates.improve(at, index1)
-        self.model.set_gradients(at, z0, z1)
-        # A map that runs away from the rows it should reach is caught here, before it overflows.
-        lost = residual.mean() > self.conjugates.spread
-        return torch.where(lost, math.inf, residual.mean())
+        x0 = self.rows0.rows(index0)
+        return self._gradients_at(x0, index1.to(x0.device, non_blocking=True))
 
-    def _set_order(self, at):
+    def _set_gradients_at(self, x0, index1):
+        """The step itself: the same operations every time on a GPU, in the same places."""
+        at = self.model.frozen()
+        z1, residual = self.conjugates.improve(at, index1)
+        self.model.set_gradients(at, x0 @ self.model.whitening, z1)
+        # A map that runs away from the rows it should reach is caught here, before it overflows.
+        mean = residual.mean()
+        return mean.masked_fill(mean > self.conjugates.spread, math.inf)
+
+    def _set_order(self):
         """Order the rows of domain 0, or as many others as before, by where the map takes them now."""
         chosen = self._some(len(self.rows0))
-        moved = at.map(self.rows0.rows(chosen) @ self.model.whitening) @ self.model.whitening
+        z0 = self.rows0.rows(chosen) @ self.model.whitening
+        moved = self.model.frozen().map(z0) @ self.model.whitening
         self._order0 = chosen[in_order_of_place(moved, self.batch_size)]
 
     def _some(self, n):
@@ -170,6 +177,8 @@ class SemiDual:
     def restart(self):
         self._n_batches = self._order_at = 0
         self.conjugates.forget(self.model)
+        on_gpu = self.conjugates.z.is_cuda
+        self._gradients_at = Replayed(self._set_gradients_at) if on_gpu else self._set_gradients_at
 
     def held_out(self, rows0, rows1):
         """A function of the potential: the terms of its semi-dual, over all of these rows."""
@@ -216,12 +225,19 @@ class _Conjugates:
         """
         # Not self.q[index], which takes several times as long.
         q, z, step = (values.index_select(0, index) for values in (self.q, self.z, self.step))
+        if q.is_cuda:
+            z, step, residual = at.solve(q, None, z, step, n_iter=_EVALUATIONS_ON_GPU)
+        else:
+            z, step, residual = self._solve_most(at, q, z, step)
+        self.z.index_copy_(0, index, z)
+        self.step.index_copy_(0, index, step)
+        return z, residual
+
+    def _solve_most(self, at, q, z, step):
         z, step, residual = at.solve(q, None, z, step, n_iter=2)
         for _ in range(_TRIES):
             far = (residual > _CLOSE * self.spread).nonzero().squeeze(1)
             if not len(far):
                 break
             z[far], step[far], residual[far] = at.solve(q[far], None, z[far], step[far], n_iter=4)
-        self.z.index_copy_(0, index, z)
-        self.step.index_copy_(0, index, step)
-        return z, residual
+        return z, step, residual

@@ -27,6 +27,8 @@ class Adam:
     groups : list of dict
         Each with `params`, a list of Tensor; `relative_rate`, which multiplies the step size; and, optionally,
         `weight_decay`.
+    betas : tuple (beta1, beta2)
+        Shares of the averages of the gradients and of their squares that a step keeps.
 
     References
     ----------
@@ -35,10 +37,10 @@ class Adam:
     Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019.
     """
 
-    betas, epsilon = (0.9, 0.99), 1e-8
+    epsilon = 1e-8
 
-    def __init__(self, groups):
-        self._groups, self._n_steps = groups, 0
+    def __init__(self, groups, betas=(0.9, 0.99)):
+        self._groups, self.betas, self._n_steps = groups, betas, 0
         rates = [(group["relative_rate"], value) for group in groups for value in group["params"]]
         self._values = [value for _, value in rates]
         # One vector for all of them, as an operation on each of a dozen small tensors takes most of its time to begin.

@@ -345,6 +345,10 @@ QUICK = {"max_iter": 5, "width": 8, "batch_size": 32, "n_jobs": 1, "device": "cp
 # Checks that a transport does not meet, and why. All others are met by all transports.
 NO_COUNT = "max_iter bounds POT's solver, and there is no n_iter_: "
 EXPECTED_FAILURES = {
+    "RectifiedFlowTransport": {
+        "check_methods_subset_invariance": "float32 products of one row and of many are rounded differently on some "
+        "processors, beyond the tolerance of 1e-7; test_rows_move_alone_as_they_move_together has one of its own"
+    },
     "EMDTransport": {"check_transformer_n_iter": NO_COUNT + "the network simplex does not report its pivots"},
     **{
         name: {"check_transformer_n_iter": NO_COUNT + "a ConvergenceWarning says if it was reached"}

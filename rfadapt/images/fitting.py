@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .._devices import resolve_device
+from .._devices import Replayed, resolve_device
 from .._persistence import read_model, write_model
 from .._progress import progress_bar
 from .._random import make_generator
@@ -170,6 +170,9 @@ class ImageFit:
                 n_steps=self.translator.planned_steps(),
             )  # fmt: skip
 
+        # A few hundred operations on small images.
+        bend = Replayed(registered) if self.device.type == "cuda" else registered
+
         def draw():
             chosen = torch.randint(len(index0), (self.translator.batch_size,), generator=self.generator)
             pair = []
@@ -181,7 +184,7 @@ class ImageFit:
             (x0, x1), content1 = pair, None
             if self.flow.n_content:
                 content0, content1 = map(self.flow.encoder.content, pair)
-                x0 = registered(x0, content0, content1)
+                x0 = bend(x0, content0, content1)
             c = self.flow.condition(x1, self.domains[1].rows(index1[chosen], self.device), content1)
             end = self.flow.encode(x1)
             return self.flow.start(x0, self.generator, towards=end), end, c

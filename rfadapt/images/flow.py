@@ -30,6 +30,9 @@ class ImageFlow:
     def __init__(self, translator, encoder, device, shape):
         self.translator, self.encoder, self.device = translator, encoder, device
         self.codec, self.codec_scale = translator.codec, torch.ones((), device=device)
+        for given in (translator.codec, translator.features, translator.distill_features):
+            if isinstance(given, nn.Module):
+                given.to(device)
         self.velocity = self.student = self.spread = None
         self.n_content = math.prod(self.state_shape(shape)) if translator.conditions == "content" else 0
         self.n_conditions = 0

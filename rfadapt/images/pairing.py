@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import joblib
 import torch
 
 from ..couplings.blocks import shuffled_blocks, solve_block
@@ -9,6 +10,7 @@ from ..couplings.blocks import shuffled_blocks, solve_block
 # A block is one assignment; the time of a solve grows faster than its square (about 1 s at 2048).
 _BLOCK_SIZE = 2048
 _MOST_BLOCKS = 64
+_MOST_WORKERS = 8
 
 
 def pair_by_transport(features0, features1, labels0, labels1, *, n_pairings, generator):
@@ -79,9 +81,12 @@ def _paired(sample0, sample1, n_pairings, generator):
     n_blocks = -(-most // size)
     n_blocks = min(n_blocks * (n_pairings if n_blocks > 1 else 1), _MOST_BLOCKS)
     halves = (shuffled_blocks(len(rows), min(len(rows), size), n_blocks, generator) for _, rows in samples)
-    for rows0, rows1 in zip(*halves):
-        block = (features[rows[part]].numpy() for (features, rows), part in zip(samples, (rows0, rows1)))
-        index0, index1, mass = solve_block(*block)
+    parts = list(zip(*halves))
+    blocks = ([features[rows[part]].numpy() for (features, rows), part in zip(samples, both)] for both in parts)
+    # In threads, as the solver releases Python's lock; a block takes 100 MB.
+    solve = joblib.Parallel(min(joblib.cpu_count(), _MOST_WORKERS, n_blocks), prefer="threads", return_as="generator")
+    solved = solve(joblib.delayed(solve_block)(*block) for block in blocks)
+    for (rows0, rows1), (index0, index1, mass) in zip(parts, solved):
         n_pairs = max(len(rows0), len(rows1))
         if len(rows0) == len(rows1):
             yield rows0[index0], rows1[index1]

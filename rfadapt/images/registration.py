@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from .._optimisation import Adam
+
 # Contents are compared where their shorter side is at most so long: fine enough for strokes, and four times cheaper
 # than at 32.
 _MOST_SIDE = 16
@@ -38,15 +40,14 @@ def registered(x, content, wanted):
     """
     here, there = (_coarse(values.mean(1, keepdim=True)) for values in (content, wanted))
     points = torch.zeros(len(x), 2, _POINTS, _POINTS, device=x.device, requires_grad=True)
-    optimizer = torch.optim.Adam([points], lr=_RATE, betas=(0.9, 0.95))
+    optimizer = Adam([{"params": [points], "relative_rate": 1.0}], betas=(0.9, 0.95))
     with torch.enable_grad():
         for step in range(_STEPS):
             rows, columns = points.diff(dim=2), points.diff(dim=3)
             roughness = rows.square().mean((1, 2, 3)) + columns.square().mean((1, 2, 3))
             left = (_bent(here, points) - there).square().mean((1, 2, 3)) + _ROUGHNESS * roughness
             (points.grad,) = torch.autograd.grad(left.sum(), points)
-            optimizer.param_groups[0]["lr"] = _RATE * (1 - step / _STEPS)
-            optimizer.step()
+            optimizer.step(_RATE * (1 - step / _STEPS))
     return _bent(x, points.detach())
 
 

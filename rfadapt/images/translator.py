@@ -50,7 +50,8 @@ class ImageTranslator(BaseEstimator):
         Who is paired with whom. With labels of both sides, only images of one class are paired.
     features : {"content", "pixels"} or callable, default="content"
         The space of the transport cost: content, pixels, or a module of your own, f(x) of float images x of shape
-        (n, channels, height, width) between -1 and 1.
+        (n, channels, height, width) between -1 and 1. Modules are moved to the device of the fit, here and in `codec`
+        and `distill_features`.
     conditions : {"content"} or None, default="content"
         Whether the velocity is told the content, beside conditions that are given to `fit`. Needs
         `features="content"`.
