@@ -42,6 +42,11 @@ class Judge:
         # Two halves are averaged, whose errors are independent.
         self.noise = np.quantile(exchanged, _LEVEL) / np.sqrt(2)
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether the domains differ by more than sampling noise (a permutation test)."""
+        return self.shift > self.noise
+
     def discrepancy(self, account) -> float:
         """What an account leaves, the mean of two halves."""
         return np.mean([self._part(account, *part) for part in self._parts()])

@@ -128,11 +128,28 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
         candidates = default_candidates(random_state.randint(np.iinfo(np.int32).max))
     candidates = [a for a in candidates if type(a) is not Account and not (y0 is None and a.needs_classes)]
     judge = Judge(X0, y0, X1, random_state)
-    nothing = Account().fit(X0, y0, X1)
-    evidence = [_entry(nothing, judge.shift, judge.shift <= judge.noise, 0.0)]
-    is_classes = y0 is not None and len(np.unique(y0)) > 1
-    told_apart = judge.shift > judge.noise
-    for candidate in candidates if told_apart else []:
+    evidence = _weighed(candidates, judge, X0, y0, X1)
+    nothing, explaining = evidence[0], [entry for entry in evidence[1:] if entry["explains"]]
+    if y0 is not None and len(np.unique(y0)) > 1:
+        entries = [nothing, *explaining]
+        for entry in entries:
+            began = time.perf_counter()
+            entry |= refinement(entry["account"], X0, y0, X1, random_state)
+            entry["seconds"] += time.perf_counter() - began
+        account, is_refined, reason = settled(entries, y1, known1, trials, judge.shift)
+        taken = account.start_ if is_refined else account
+        return Choice(account if refined else taken, _public(evidence, taken), reason)
+    if explaining:
+        best = explaining[0]["account"]
+        return Choice(best, _public(evidence, best), f"{best.name} is the simplest account that explains it")
+    reason = "no account explains the shift" if judge.tells_apart else "the domains cannot be told apart"
+    return Choice(nothing["account"], _public(evidence, nothing["account"]), reason)
+
+
+def _weighed(candidates, judge, X0, y0, X1):
+    """Entries for doing nothing and, if the domains can be told apart, for the candidates that are worth a look."""
+    evidence = [_entry(Account().fit(X0, y0, X1), judge.shift, judge.shift <= judge.noise, 0.0)]
+    for candidate in candidates if judge.tells_apart else []:
         least_left = min(entry["discrepancy"] for entry in evidence)
         if candidate.is_last_resort and least_left <= judge.noise:
             continue
@@ -146,21 +163,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
         entry = _entry(account, left, explains, time.perf_counter() - began)
         entry["explains"] &= entry["effective_sample_size"] >= _LEAST_LEFT
         evidence.append(entry)
-    explaining = [entry for entry in evidence[1:] if entry["explains"]]
-    if is_classes:
-        entries = [evidence[0], *explaining]
-        for entry in entries:
-            began = time.perf_counter()
-            entry |= refinement(entry["account"], X0, y0, X1, random_state)
-            entry["seconds"] += time.perf_counter() - began
-        account, is_refined, reason = settled(entries, y1, known1, trials, judge.shift)
-        taken = account.start_ if is_refined else account
-        return Choice(account if refined else taken, _public(evidence, taken), reason)
-    if explaining:
-        best = explaining[0]["account"]
-        return Choice(best, _public(evidence, best), f"{best.name} is the simplest account that explains it")
-    reason = "no account explains the shift" if told_apart else "the domains cannot be told apart"
-    return Choice(nothing, _public(evidence, nothing), reason)
+    return evidence
 
 
 def refined_entry(account, X0, y0, X1, random_state) -> dict:
