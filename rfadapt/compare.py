@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 
 from . import metrics
+from ._random import seeded
 from ._resources import PeakMemory, Stopwatch
 from ._validation import check_labels, check_two_samples
 from .base import BaseTransport
@@ -169,13 +170,13 @@ def compare_transports(
     random_state = check_random_state(random_state)
     split = _Split.draw(X0, X1, y0, y1, test_size, max_samples, random_state)
     seed = int(random_state.randint(np.iinfo(np.int32).max))
-    estimator = _seeded(estimator, seed)
+    estimator = seeded(clone(estimator), seed)
     _load_what_fits_load(named.values())
     with config_context(transform_output="default"):
         floor = _noise_floor(split, seed)
         rows = []
         for name, transport in named.items():
-            rows.append(_measured_row(name, _seeded(transport, seed), split, estimator, floor, seed))
+            rows.append(_measured_row(name, seeded(clone(transport), seed), split, estimator, floor, seed))
     table = pd.DataFrame(rows, index=pd.Index(list(named), name="transport"))
     return table if y1 is not None else table.drop(columns="accuracy")
 
@@ -251,14 +252,6 @@ def _load_what_fits_load(transports):
 
     if any(isinstance(transport, RectifiedFlowTransport) for transport in transports):
         torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-
-
-def _seeded(estimator, seed):
-    """A clone whose every `random_state` that was left open is `seed`."""
-    estimator = clone(estimator)
-    params = estimator.get_params(deep=True)
-    is_open = [name for name in params if name.split("__")[-1] == "random_state" and params[name] is None]
-    return estimator.set_params(**dict.fromkeys(is_open, seed))
 
 
 def _distances(X0_moved, X1, seed) -> dict:
