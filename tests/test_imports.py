@@ -26,6 +26,7 @@ LAYERS = [
     {"_distillation", "_potential_fit"},
     {"_rounds", "_flow_state", "baselines"},
     {"transport"},
+    {"_held_out"},
     {"adaptation", "images", "compare", "plotting"},
     {"model_selection"},
     {"report"},
