@@ -37,7 +37,7 @@ def after_trials(ways, taken, reason, trials, y1, shift):
     y1 : ndarray of shape (n_target,) or None
         Classes of the target, of which only known ones are looked at.
     shift : float
-        Squared maximum mean discrepancy between the domains.
+        Squared maximum mean discrepancy between the domains, as the first way leaves them.
 
     Returns
     -------
