@@ -11,6 +11,7 @@ from sklearn.svm import SVC
 from sklearn.utils import check_random_state
 
 from . import metrics
+from ._random import seeded
 from .baselines import BASELINES
 from .datasets import load_drifted_digits, load_photograph_colours
 from .report import Report, add_transport
@@ -83,7 +84,7 @@ def _digits(report, flow, random_state, progress):
     X_drifted, X_test, y_test = data.X1[learn], data.X1[test], data.y1[test]
 
     transports = {"flow": flow}
-    transports |= {name: _seeded(kind(), random_state) for name, kind in BASELINES.items()}
+    transports |= {name: seeded(kind(), random_state) for name, kind in BASELINES.items()}
     by_class = transports.pop("class-sinkhorn")
     rows, moved = {}, {}
     for name, transport in transports.items():
@@ -199,10 +200,6 @@ def _fit_seconds(transport, *samples, **labels):
     start = time.perf_counter()
     transport.fit(*samples, **labels)
     return time.perf_counter() - start
-
-
-def _seeded(transport, random_state):
-    return transport.set_params(random_state=random_state) if "random_state" in transport.get_params() else transport
 
 
 def _draw_digits(axis, strips):

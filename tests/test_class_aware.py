@@ -11,7 +11,9 @@ from sklearn.svm import SVC
 from rfadapt import AdaptedClassifier
 from rfadapt.adaptation.accounts import Account, ImportanceWeights
 from rfadapt.adaptation.class_aware import ClassAware
-from rfadapt.adaptation.evidence import _by_classes, _score, _surely_better, choose_account
+from rfadapt.adaptation.evidence import choose_account
+from rfadapt.adaptation.known_labels import _surely_better
+from rfadapt.adaptation.separation import _score, best_separated
 
 
 def ring(n, centers, rng, spread=0.4):
@@ -182,15 +184,15 @@ def test_a_refinement_that_loses_a_class_does_not_count(overlapping):
     assert refined.has_collapsed_ and (refined.labelled_target_[1] == 1).mean() > 0.9
     entries = [dict(name="heavy", score=_score(refined)), dict(name="light", score=0.1, refined=refined)]
     assert entries[0]["score"] is None
-    assert _by_classes(entries)[0] is entries[1]
-    assert _by_classes(entries[:1])[:2] == (entries[0], False)
+    assert best_separated(entries)[0] is entries[1]
+    assert best_separated(entries[:1])[:2] == (entries[0], False)
 
 
 @pytest.mark.parametrize("margin, is_refined", [(0.2, False), (0.35, True)], ids=["halved", "kept"])
 def test_a_refinement_that_blurs_the_classes_is_not_taken(margin, is_refined):
     refined = SimpleNamespace(plain_margin_=0.45, margin_=margin)
     entry = dict(name="nothing", score=0.3, refined=refined)
-    chosen, taken, reason = _by_classes([entry])
+    chosen, taken, reason = best_separated([entry])
     assert chosen is entry and taken == is_refined
     assert ("blurs" in reason) != is_refined
 
@@ -198,7 +200,7 @@ def test_a_refinement_that_blurs_the_classes_is_not_taken(margin, is_refined):
 def test_where_classes_blur_the_shift_decides():
     refined = SimpleNamespace(plain_margin_=0.45, margin_=0.2)
     nothing, affine, flow = (dict(name=n, score=0.3, refined=refined) for n in ("nothing", "affine", "flow"))
-    assert _by_classes([nothing, affine, flow])[:2] == (affine, False)
+    assert best_separated([nothing, affine, flow])[:2] == (affine, False)
 
 
 def test_a_refinement_that_keeps_the_classes_has_not_collapsed(rng):

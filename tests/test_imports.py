@@ -16,6 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Who may import whom: a module only those of the layers before its own. A package counts as one module.
 LAYERS = [
     {"_version", "_random", "_samples", "callbacks", "projection", "masked_labels", "_strata", "_devices"},
+    {"_kernel_machine"},
     {"target_labels"},
     {"_validation", "_persistence", "_optimisation", "_objectives", "_resources", "_progress", "rotation"}
     | {"_timed_pairs", "predictions", "couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
@@ -25,6 +26,7 @@ LAYERS = [
     {"_distillation", "_potential_fit"},
     {"_rounds", "_flow_state", "baselines"},
     {"transport"},
+    {"_held_out"},
     {"adaptation", "images", "compare", "plotting"},
     {"model_selection"},
     {"report"},

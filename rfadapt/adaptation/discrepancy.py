@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 from sklearn.base import clone
 
 from .._samples import drawn
 from ..projection import Projection
 from ..rotation import halves
-from .accounts import typical_square_distance
 
+# Rows that one scale of distances is taken over.
+_SCALE_ROWS = 500
 # Rows of each domain that discrepancies are taken over; one half of them teaches what the other half is judged by.
 _JUDGED_ROWS = 1000
 _PERMUTATIONS = 200
@@ -42,6 +43,11 @@ class Judge:
         # Two halves are averaged, whose errors are independent.
         self.noise = np.quantile(exchanged, _LEVEL) / np.sqrt(2)
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether the domains differ by more than sampling noise (a permutation test)."""
+        return self.shift > self.noise
+
     def discrepancy(self, account) -> float:
         """What an account leaves, the mean of two halves."""
         return np.mean([self._part(account, *part) for part in self._parts()])
@@ -59,6 +65,12 @@ class Judge:
     def _gram(self, x0, x1):
         rows = np.concatenate([self._projection.enter(x0), self._projection.enter(x1)])
         return np.exp(-self._gamma * cdist(rows, rows, "sqeuclidean")), len(x0)
+
+
+def typical_square_distance(rows, random_state) -> float:
+    """Median squared distance between two rows, over at most 500 of them; 1 where it vanishes."""
+    distances = pdist(drawn(rows, random_state, _SCALE_ROWS), "sqeuclidean")
+    return float(np.median(distances)) or 1.0 if len(distances) else 1.0
 
 
 def _mmd(gram, weights) -> float:

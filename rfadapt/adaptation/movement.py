@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from .._random import seeded
 from ..base import BaseTransport
 from .accounts import Account
 from .evidence import choose_account
@@ -42,7 +43,9 @@ class Movement:
             known = {} if y0 is None else {"y1": domains.y1, "known1": domains.known1}
             choice = choose_account(X0, y0, X1, **known, trials=trials, random_state=random_state, refined=refined)
             return cls.by_account(choice.account, direction, choice.evidence, choice.reason)
-        fitted = _seeded(clone(transport), random_state)
+        fitted = clone(transport)
+        if random_state is not None:
+            seeded(fitted, int(check_random_state(random_state).randint(np.iinfo(np.int32).max)))
         if isinstance(transport, Account):
             fitted.fit(X0, y0, X1)
             return cls.by_account(fitted, direction, reason="it was given")
@@ -102,13 +105,3 @@ def check_transport(estimator) -> None:
         )
     if direction not in DIRECTIONS:
         raise ValueError(f"The direction of {name} must be one of {', '.join(DIRECTIONS)}; got {direction!r}.")
-
-
-def _seeded(transport, random_state):
-    """The transport, with its `random_state` set where both it was left open and one is given."""
-    if random_state is None:
-        return transport
-    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    params = transport.get_params()
-    is_open = [name for name in params if name.split("__")[-1] == "random_state" and params[name] is None]
-    return transport.set_params(**dict.fromkeys(is_open, seed))

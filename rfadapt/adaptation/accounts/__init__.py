@@ -1,0 +1,7 @@
+"""Simple accounts of a shift between domains: none, other class proportions, other weights, a map."""
+
+from .base import Account
+from .maps import AffineAccount, TransportAccount
+from .weights import ClassWeights, ImportanceWeights
+
+__all__ = ["Account", "AffineAccount", "ClassWeights", "ImportanceWeights", "TransportAccount"]

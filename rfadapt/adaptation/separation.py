@@ -1,0 +1,58 @@
+"""How well the classes of the target separate after an account, and which account to take, refined or not, by that."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from .class_aware import ClassAware
+
+# Margin between classes in the target with which the source's classifier is sure enough. Beyond it refining found
+# nothing to add in any task, and where the rule itself has changed it took away.
+_SURE = 0.6
+# Share of the margin before that a refinement must keep: where it is much less sure of the target's classes than the
+# source alone was, what it was held to contradicts the source.
+_LEAST_MARGIN = 0.55
+# Share of the score by which a more complex account must be better.
+_BETTER = 0.1
+
+
+def refinement(account, X0, y0, X1, random_state) -> dict:
+    """What an entry of the evidence knows of the refinement of its fitted account by the target's classes."""
+    seed = random_state.randint(np.iinfo(np.int32).max)
+    refine = partial(ClassAware.refining, account, X0, y0, X1, seed)
+    refined = refine()
+    return {"refine": refine, "refined": refined, "score": _score(refined)}
+
+
+def _score(refined):
+    """How well the classes of the target separate; None where refining has lost some of them."""
+    if refined.has_collapsed_:
+        return None
+    # A refinement separates what it takes for classes in any case: what there was before counts as much.
+    return (refined.plain_margin_ + refined.margin_) / 2 * refined.source_accuracy_
+
+
+def is_sure(entry) -> bool:
+    """Whether a classifier of the moved source alone separates the classes of the target already."""
+    return entry["score"] is not None and entry["refined"].plain_margin_ >= _SURE
+
+
+def best_separated(entries):
+    """Of entries for doing nothing and for what explains the shift, the best, whether it is refined, and why."""
+    scored = [entry for entry in entries if entry["score"] is not None]
+    if not scored:
+        return entries[0], False, "after every account, refining loses classes of the target"
+    best = scored[0]
+    for entry in scored[1:]:
+        if entry["score"] > (1 + _BETTER) * best["score"]:
+            best = entry
+    reason = f"after {best['name']}, the classes of the target separate best"
+    if is_sure(best):
+        return best, False, f"{reason}, and need no refinement"
+    if best["refined"].margin_ < _LEAST_MARGIN * best["refined"].plain_margin_:
+        # Classes so unclear do not tell one account from another either.
+        simplest = next(iter(entries[1:]), best)
+        return simplest, False, f"refining blurs the classes of the target, so {simplest['name']} is taken as it is"
+    return best, True, reason
