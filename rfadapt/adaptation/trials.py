@@ -79,6 +79,20 @@ class Trials:
         apart = min(max(shift / _APART, 0.0), 1.0)
         return self._way_back(changed, apart) - self._way_back(plain, apart) >= by
 
+    def learns(self, account, plain) -> bool:
+        """Whether the estimator finds as many of the labels that an account gives the target's rows as untaught.
+
+        It is taught them, and yet it may find fewer than after the `plain` account: where it cannot hold what both
+        domains show together, as one normal distribution for each class where a few rows lie far out.
+        """
+        rows, labels = account.labelled_target_
+        taught, untaught = (Movement.by_account(one, self.direction) for one in (account, plain))
+        found, found_before = (
+            (self.train(self.domains, movement).predict(movement.move(rows, -1)) == labels).sum()
+            for movement in (taught, untaught)
+        )
+        return bool(found >= found_before)
+
     def _way_back(self, movement, apart) -> float:
         """How well the target's rows teach the source's classes, with the classes that a model gives them.
 
