@@ -5,9 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, make_blobs
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
+from sklearn.svm import SVC, NuSVC
 
 from rfadapt import AdaptedClassifier
 from rfadapt.adaptation.accounts import Account, AffineAccount
@@ -83,6 +86,7 @@ def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_m
         knows_enough=n_more is not None,
         rights=lambda make_account: np.arange(6) < 3 + n_more * (make_account(None) is affine),
         confirm=lambda changed, plain, shift, by: gain >= by,
+        learns=lambda account, plain: True,
     )
     account, is_refined, _ = settled(entries, None, None, ways, NEAR)
     assert (account is affine) == is_kept and not is_refined
@@ -143,6 +147,31 @@ def test_labels_that_the_estimator_cannot_hold_are_not_learned(estimator, is_lea
     labelling = Account()
     labelling.labelled_target_ = X1, np.where(np.arange(100) < 5, 0, y1)
     assert trials(X0, y0, X1, estimator=estimator).learns(labelling, Account()) == is_learned
+
+
+@pytest.mark.parametrize(("estimator", "is_learned"), [(NuSVC(), False), (SVC(), True)])
+def test_weights_that_the_estimator_cannot_be_trained_with_are_not_learned(estimator, is_learned, rng):
+    X0, y0 = two_classes(100, 0.5, rng)
+    weighing = Account()
+    weighing.weights_ = np.where(y0 == 0, 0.02, 1.98)  # for nu = 0.5, no class may be so rare
+    assert trials(X0, y0, X0, estimator=estimator).learns(weighing, Account()) == is_learned
+
+
+@pytest.mark.parametrize(
+    "estimator", [NuSVC(), QuadraticDiscriminantAnalysis(), KNeighborsClassifier(), GridSearchCV(SVC(), {"C": [1, 10]})]
+)
+@pytest.mark.parametrize("n_target", [200, 600])
+def test_a_target_of_one_class_does_not_make_training_fail(estimator, n_target, rng):
+    X0, y0 = two_classes(150, 0.5, rng)
+    X1, y1 = two_classes(n_target, 0.0, rng)
+    assert AdaptedClassifier(estimator, random_state=0).fit(X0, y0, X_target=X1).score(X1, y1) > 0.98
+
+
+def test_an_estimator_that_fails_on_the_way_does_not_confirm(rng):
+    X0, y0 = two_classes(100, 0.5, rng)
+    far = trials(X0, y0, X0 + 50, estimator=RadiusNeighborsClassifier(1.0))
+    affine = AffineAccount(random_state=0).fit(X0, y0, X0 + 50)
+    assert far.confirm(affine, Account(), FAR) and not far.confirm(Account(), affine, FAR)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
