@@ -209,6 +209,13 @@ def test_weights_that_do_not_reach_a_frozen_classifier_are_not_lost_in_silence()
         model.fit(X, y, X_target=X_target)
 
 
+def test_of_a_class_that_weighs_next_to_nothing_a_few_rows_are_drawn():
+    X, y = np.arange(200.0)[:, None], np.repeat([0, 1], 100)
+    model = AdaptedClassifier(KNeighborsClassifier(), random_state=0)
+    drawn = model._train(KNeighborsClassifier(), X, y, np.where(y == 0, 1.999, 0.001))
+    assert drawn.n_samples_fit_ in range(200, 207) and set(drawn.predict(X)) == {0, 1}
+
+
 def test_rows_are_drawn_as_often_as_they_weigh():
     weights = np.array([0.5, 1.0, 0.0, 2.25, 1.0, 1.25])
     counts = [np.bincount(_systematic_sample(weights, np.random.RandomState(k)), minlength=6) for k in range(400)]

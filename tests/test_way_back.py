@@ -4,9 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, make_blobs
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
+from sklearn.svm import SVC, NuSVC
 
 from rfadapt import AdaptedClassifier
 from rfadapt.adaptation.accounts import Account, AffineAccount
@@ -82,6 +86,7 @@ def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_m
         knows_enough=n_more is not None,
         rights=lambda make_account: np.arange(6) < 3 + n_more * (make_account(None) is affine),
         confirm=lambda changed, plain, shift, by: gain >= by,
+        learns=lambda account, plain: True,
     )
     account, is_refined, _ = settled(entries, None, None, ways, NEAR)
     assert (account is affine) == is_kept and not is_refined
@@ -97,6 +102,7 @@ def test_that_classes_need_no_refinement_is_not_believed_against_known_labels(n_
         knows_enough=True,
         rights=lambda make_account: np.arange(n_known) < 3 + n_more * (make_account(None) == "refined"),
         confirm=lambda changed, plain, shift, by: by == 0.0,
+        learns=lambda account, plain: True,
     )
     assert settled([entry], np.zeros(n_known), np.ones(n_known, bool), ways, NEAR)[1] == is_refined
 
@@ -129,3 +135,52 @@ def test_the_way_back_is_in_the_directions_that_vary_most(rng):
     wide = trials(np.c_[X0, noise0], y0, np.c_[X1, noise1], estimator=KNeighborsClassifier(1))
     narrow = trials(X0, y0, X1, estimator=KNeighborsClassifier(1))
     assert narrow._way_back(Account(), NEAR) > 0.98 and wide._way_back(Account(), NEAR) > 0.9
+
+
+@pytest.mark.parametrize(("estimator", "is_learned"), [(GaussianNB(), False), (KNeighborsClassifier(1), True)])
+def test_labels_that_the_estimator_cannot_hold_are_not_learned(estimator, is_learned, rng):
+    X0, y0 = two_classes(200, 0.5, rng)
+    X1, y1 = two_classes(100, 0.5, rng)
+    for X, y in ((X0, y0), (X1, y1)):
+        X[:, 0] -= 4 * y - 2  # nearer to each other
+    X1[:5] = [60, 0]  # taken for the first class, whose spread they multiply
+    labelling = Account()
+    labelling.labelled_target_ = X1, np.where(np.arange(100) < 5, 0, y1)
+    assert trials(X0, y0, X1, estimator=estimator).learns(labelling, Account()) == is_learned
+
+
+@pytest.mark.parametrize(("estimator", "is_learned"), [(NuSVC(), False), (SVC(), True)])
+def test_weights_that_the_estimator_cannot_be_trained_with_are_not_learned(estimator, is_learned, rng):
+    X0, y0 = two_classes(100, 0.5, rng)
+    weighing = Account()
+    weighing.weights_ = np.where(y0 == 0, 0.02, 1.98)  # for nu = 0.5, no class may be so rare
+    assert trials(X0, y0, X0, estimator=estimator).learns(weighing, Account()) == is_learned
+
+
+@pytest.mark.parametrize(
+    "estimator", [NuSVC(), QuadraticDiscriminantAnalysis(), KNeighborsClassifier(), GridSearchCV(SVC(), {"C": [1, 10]})]
+)
+@pytest.mark.parametrize("n_target", [200, 600])
+def test_a_target_of_one_class_does_not_make_training_fail(estimator, n_target, rng):
+    X0, y0 = two_classes(150, 0.5, rng)
+    X1, y1 = two_classes(n_target, 0.0, rng)
+    assert AdaptedClassifier(estimator, random_state=0).fit(X0, y0, X_target=X1).score(X1, y1) > 0.98
+
+
+def test_an_estimator_that_fails_on_the_way_does_not_confirm(rng):
+    X0, y0 = two_classes(100, 0.5, rng)
+    far = trials(X0, y0, X0 + 50, estimator=RadiusNeighborsClassifier(1.0))
+    affine = AffineAccount(random_state=0).fit(X0, y0, X0 + 50)
+    assert far.confirm(affine, Account(), FAR) and not far.confirm(Account(), affine, FAR)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_outliers_of_the_target_do_not_spoil_a_classifier_that_cannot_hold_them(seed):
+    X, y = make_blobs(900, 6, centers=5, cluster_std=2.5, center_box=(-4, 4), random_state=seed)
+    X0, y0, X1, y1 = X[:400], y[:400], X[400:], y[400:]
+    rng = np.random.default_rng(seed)
+    far = rng.random(len(X1)) < 0.05
+    X1[far] += 10 * X0.std() * rng.normal(size=(far.sum(), 6))
+    before = GaussianNB().fit(X0, y0).score(X1, y1)
+    model = AdaptedClassifier(GaussianNB(), random_state=0).fit(X0, y0, X_target=X1)
+    assert model.score(X1, y1) > before - 0.05

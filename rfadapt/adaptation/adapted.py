@@ -20,6 +20,9 @@ from .movement import check_transport
 from .several_sources import fit_movement
 from .trials import Trials
 
+# Rows of a class that are drawn at least, as far as it has so many: an estimator may cut them into folds.
+_LEAST_OF_CLASS = 5
+
 
 def inner_has(method):
     """Whether the estimator inside has a method."""
@@ -162,7 +165,7 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
         if not has_fit_parameter(last, "sample_weight"):
             drawn = _systematic_sample(weights, check_random_state(self.random_state))
             if self._labels == "classes":
-                drawn = np.concatenate([drawn, np.flatnonzero((weights > 0) & ~np.isin(y, y[drawn]))])
+                drawn = np.concatenate([drawn, *(_missing_rows(y == c, weights, drawn) for c in np.unique(y))])
             return estimator.fit(X[drawn], y[drawn])
         if estimator is last:
             return estimator.fit(X, y, sample_weight=weights)
@@ -234,6 +237,13 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
         weights = None if sample_weight is None else np.asarray(sample_weight)[of_target]
         predicted = self.estimator_.predict(self._named(self._movement.move(X[of_target], -1)))
         return measure(np.array(y[of_target].tolist()), predicted, sample_weight=weights)
+
+
+def _missing_rows(inside, weights, drawn) -> np.ndarray:
+    """Numbers of the heaviest rows of a class that were not drawn, so many that it has a few rows."""
+    lacking = max(_LEAST_OF_CLASS - int(inside[drawn].sum()), 0)
+    left = np.setdiff1d(np.flatnonzero(inside & (weights > 0)), drawn)
+    return left[np.argsort(-weights[left], kind="stable")[:lacking]]
 
 
 def _systematic_sample(weights, random_state) -> np.ndarray:

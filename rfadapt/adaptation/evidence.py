@@ -83,7 +83,10 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        after nothing. Otherwise no row is moved or weighed. The way goes between the rows as they are, but the farther
        the domains are apart, the more between the moved ones. Where labels of the target are known, of which no more
        are found than after nothing (by cross-validation), it must be better by 0.05.
-    5. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
+    5. What was chosen is also dropped where the estimator cannot be trained with it or, taught the classes that a
+       refinement gives the target's rows, finds fewer of them than untaught: it cannot hold what both domains show
+       together, as a normal distribution for each class where some rows lie far out.
+    6. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
        not, finds more of them, and hardly by luck (a sign test, p < 0.07).
 
     Parameters
@@ -182,10 +185,13 @@ def settled(entries, y1, known1, trials, shift):
     if trials is not None:
         taken, reason = after_trials(ways, taken, reason, trials, y1, shift)
     entry, is_refined = ways[taken]
-    if not is_refined:
-        return entry["account"], False, reason
-    is_known = known1 is not None and known1.any()
-    return entry["refine"](y1, known1) if is_known else entry["refined"], True, reason
+    account = entry["account"]
+    if is_refined:
+        is_known = known1 is not None and known1.any()
+        account = entry["refine"](y1, known1) if is_known else entry["refined"]
+    if trials is not None and taken != 0 and not trials.learns(account, entries[0]["account"]):
+        return entries[0]["account"], False, f"{reason}, but the estimator cannot hold what it is taught"
+    return account, is_refined, reason
 
 
 def _entry(account, discrepancy, explains, seconds):

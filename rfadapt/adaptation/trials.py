@@ -63,8 +63,11 @@ class Trials:
             others = domains.known1.copy()
             others[test] = False
             movement = Movement.by_account(make_account(others), self.direction)
-            model = self.train(replace(domains, known1=others), movement)
-            found = model.predict(movement.move(domains.X1[test], -1))
+            try:
+                model = self.train(replace(domains, known1=others), movement)
+                found = model.predict(movement.move(domains.X1[test], -1))
+            except ValueError:  # it finds none
+                continue
             right[fold::_FOLDS] = found == domains.y1[test].astype(domains.y0.dtype)
         return right
 
@@ -79,6 +82,32 @@ class Trials:
         apart = min(max(shift / _APART, 0.0), 1.0)
         return self._way_back(changed, apart) - self._way_back(plain, apart) >= by
 
+    def learns(self, account, plain) -> bool:
+        """Whether the estimator can be trained with an account, and then finds the labels that it is taught.
+
+        Of the labels that the account gives the target's rows it must find as many as after the `plain` one, where it
+        is not taught them. It finds fewer where it cannot hold what both domains show together, as one normal
+        distribution for each class where a few rows lie far out. It cannot be trained where weights leave too little
+        of a class.
+        """
+        if account.labelled_target_ is None:
+            return account.weights_ is None or self._given(account) is not None
+        taught, untaught = self._given(account), self._given(plain)
+        if taught is None or untaught is None:
+            return taught is not None
+        labels = account.labelled_target_[1]
+        return bool((taught == labels).sum() >= (untaught == labels).sum())
+
+    def _given(self, account):
+        """The classes that the estimator gives the target's rows after an account, or None where it fails."""
+        movement = Movement.by_account(account, self.direction)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is trained once more in the end
+            try:
+                return self.train(self.domains, movement).predict(movement.move(self.domains.X1, -1))
+            except ValueError:
+                return None
+
     def _way_back(self, movement, apart) -> float:
         """How well the target's rows teach the source's classes, with the classes that a model gives them.
 
@@ -92,7 +121,10 @@ class Trials:
         met0, met1 = movement.move(domains.X0, domains.domain0), movement.move(domains.X1, -1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are of rows that the user has not given
-            given = self.train(domains, movement).predict(met1)
+            try:
+                given = self.train(domains, movement).predict(met1)
+            except ValueError:  # worse than to teach nothing
+                return -1.0
             keep = self._projection.keep
             as_they_are = self._taught(keep(domains.X1), given, keep(domains.X0))
             return (1 - apart) * as_they_are + apart * self._taught(keep(met1), given, keep(met0))
