@@ -223,15 +223,16 @@ def test_progress(clouds, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_adam_is_torchs():
+@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.8, 0.95)])
+def test_adam_is_torchs(betas):
     generator = torch.Generator().manual_seed(0)
     one, other = ([torch.randn(3, 2, generator=generator) for _ in range(2)] for _ in range(2))
     other = [value.clone() for value in one]
     groups = [{"relative_rate": 1.0, "weight_decay": 0.1}, {"relative_rate": 0.5}]
-    ours = Adam([{**group, "params": [value]} for group, value in zip(groups, one)])
+    ours = Adam([{**group, "params": [value]} for group, value in zip(groups, one)], betas)
     theirs = torch.optim.AdamW(
         [{"params": [value], "lr": 0.1 * group["relative_rate"]} for group, value in zip(groups, other)],
-        betas=Adam.betas, weight_decay=0.0,
+        betas=betas, weight_decay=0.0,
     )
     theirs.param_groups[0]["weight_decay"] = 0.1
     for _ in range(5):
