@@ -218,7 +218,7 @@ class _Conjugates:
 
     @torch.no_grad()
     def improve(self, at, index):
-        """Better solutions for the rows at `index`, with their residuals: two evaluations, and more where they are far.
+        """Better solutions for the rows at `index`, with their residuals.
 
         A few rows left far out would be enough to steepen the map there without end, since training raises the
         potential wherever the solutions are.
@@ -234,6 +234,7 @@ class _Conjugates:
         return z, residual
 
     def _solve_most(self, at, q, z, step):
+        """Two evaluations for all rows, and more where they are far from solved."""
         z, step, residual = at.solve(q, None, z, step, n_iter=2)
         for _ in range(_TRIES):
             far = (residual > _CLOSE * self.spread).nonzero().squeeze(1)
