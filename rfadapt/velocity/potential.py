@@ -191,8 +191,10 @@ class PotentialVelocity(nn.Module):
         whitening, unwhitening = self.potentials[0].whitening, self.potentials[0].unwhitening
         frozen = [potential.frozen() for potential in self.potentials]
         at = FrozenMean(frozen) if len(frozen) > 1 else frozen[0]
-        x0, z0 = x, x @ whitening
-        if t.any():
-            z0, _ = at.solve_fully(x @ unwhitening, t.unsqueeze(1))
-            x0 = z0 @ unwhitening
-        return torch.addmm(x0, at.map(z0), whitening, beta=-1)
+        if not t.any():
+            return torch.addmm(x, at.map(x @ whitening), whitening, beta=-1)
+        t = t.unsqueeze(1)
+        z0, _ = at.solve_fully(x @ unwhitening, t)
+        x0 = z0 @ unwhitening
+        # The two differ by what is left of the equation. Late, it must not move rows off x0: the map may be steep there.
+        return torch.where(t < 0.5, at.map(z0) @ whitening - x0, (x - x0) / t)
