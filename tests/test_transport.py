@@ -263,7 +263,7 @@ def test_a_map_that_is_steep_between_two_clumps_is_inverted():
 
 @pytest.mark.parametrize("n_estimators", [1, 2])
 def test_what_the_inverse_finds_is_moved_back_by_a_steep_map(n_estimators):
-    """What is left of the equation is small, but not what a map makes of it that sends neighbours to different clumps."""
+    """What is left of the equation is small, but not what a map makes of it that parts neighbours."""
     rng = np.random.default_rng(0)
     clump = rng.choice([-12, 0, 12], size=(3000, 1))
     X0, X1 = rng.normal(size=(3000, 5)), 0.3 * rng.normal(size=(3000, 5)) + clump

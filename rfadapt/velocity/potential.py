@@ -196,5 +196,5 @@ class PotentialVelocity(nn.Module):
         t = t.unsqueeze(1)
         z0, _ = at.solve_fully(x @ unwhitening, t)
         x0 = z0 @ unwhitening
-        # The two differ by what is left of the equation. Late, it must not move rows off x0: the map may be steep there.
+        # The two differ by what is left of the equation. Late, it must not move rows off x0: the map may be steep.
         return torch.where(t < 0.5, at.map(z0) @ whitening - x0, (x - x0) / t)
