@@ -26,11 +26,14 @@ class Projection:
 
     @classmethod
     def fit(cls, X0, X1, max_directions=_MAX_DIRECTIONS) -> Projection:
-        """The directions of largest variance of the rows of both samples."""
-        n_features = X0.shape[1]
-        center = (X0.sum(axis=0) + X1.sum(axis=0)) / (len(X0) + len(X1))
+        """The directions of largest variance of the rows of both samples; at most as many as there are rows."""
+        n_features, n_rows = X0.shape[1], len(X0) + len(X1)
+        center = (X0.sum(axis=0) + X1.sum(axis=0)) / n_rows
         if n_features <= max_directions:
             return cls(center, np.eye(n_features))
+        if n_rows < n_features:  # far cheaper than a matrix of all features
+            directions = np.linalg.svd(np.concatenate([X0 - center, X1 - center]), full_matrices=False)[2]
+            return cls(center, directions[:max_directions].T)
         scatter = sum((X - center).T @ (X - center) for X in (X0, X1))
         return cls(center, np.linalg.eigh(scatter)[1][:, : -max_directions - 1 : -1])
 
