@@ -36,6 +36,11 @@ def batch_rows(n_features: int, width: int = 0, device: torch.device | None = No
     return min(max(rows, n_features, 256), _MOST_BATCH_ROWS)
 
 
+def replayed(function, device: torch.device):
+    """The function itself or, where it runs on a CUDA device, as a whole (`Replayed`)."""
+    return Replayed(function) if device.type == "cuda" else function
+
+
 class Replayed:
     """A function of tensors on a CUDA device, recorded when it is first called and from then on launched as a whole.
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ._devices import Replayed
+from ._devices import replayed
 from ._strata import drawn_across, in_order_of_place
 
 # Rows of domain 1 whose conjugates are remembered, and of domain 0 that are in order, at most: enough for any
@@ -135,7 +135,7 @@ class SemiDual:
         x1 = rows1.rows(self._some(len(rows1)))
         self.conjugates = _Conjugates(model, x1)
         self._order1 = in_order_of_place(x1, self.batch_size)
-        self.restart()
+        self._begin()
 
     def parameter_groups(self):
         return self.model.parameter_groups()
@@ -175,10 +175,13 @@ class SemiDual:
         return torch.randperm(n, generator=self.generator)[:_MAX_ROWS]
 
     def restart(self):
-        self._n_batches = self._order_at = 0
         self.conjugates.forget(self.model)
-        on_gpu = self.conjugates.z.is_cuda
-        self._gradients_at = Replayed(self._set_gradients_at) if on_gpu else self._set_gradients_at
+        self._begin()
+
+    def _begin(self):
+        self._n_batches = self._order_at = 0
+        # What is recorded on a GPU holds on to the places of these conjugates.
+        self._gradients_at = replayed(self._set_gradients_at, self.conjugates.z.device)
 
     def held_out(self, rows0, rows1):
         """A function of the potential: the terms of its semi-dual, over all of these rows."""

@@ -63,12 +63,10 @@ class Trials:
             others = domains.known1.copy()
             others[test] = False
             movement = Movement.by_account(make_account(others), self.direction)
-            try:
-                model = self.train(replace(domains, known1=others), movement)
-                found = model.predict(movement.move(domains.X1[test], -1))
-            except ValueError:  # it finds none
-                continue
-            right[fold::_FOLDS] = found == domains.y1[test].astype(domains.y0.dtype)
+            rows = movement.move(domains.X1[test], -1)
+            found = self._predicted(replace(domains, known1=others), movement, rows)
+            if found is not None:
+                right[fold::_FOLDS] = found == domains.y1[test].astype(domains.y0.dtype)
         return right
 
     def confirm(self, changed, plain, shift, by=0.0) -> bool:
@@ -103,10 +101,14 @@ class Trials:
         movement = Movement.by_account(account, self.direction)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is trained once more in the end
-            try:
-                return self.train(self.domains, movement).predict(movement.move(self.domains.X1, -1))
-            except ValueError:
-                return None
+            return self._predicted(self.domains, movement, movement.move(self.domains.X1, -1))
+
+    def _predicted(self, domains, movement, rows):
+        """The classes of rows where the domains meet by the estimator trained there, or None where it fails."""
+        try:
+            return self.train(domains, movement).predict(rows)
+        except ValueError:
+            return None
 
     def _way_back(self, movement, apart) -> float:
         """How well the target's rows teach the source's classes, with the classes that a model gives them.
@@ -121,9 +123,8 @@ class Trials:
         met0, met1 = movement.move(domains.X0, domains.domain0), movement.move(domains.X1, -1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are of rows that the user has not given
-            try:
-                given = self.train(domains, movement).predict(met1)
-            except ValueError:  # worse than to teach nothing
+            given = self._predicted(domains, movement, met1)
+            if given is None:  # worse than to teach nothing
                 return -1.0
             keep = self._projection.keep
             as_they_are = self._taught(keep(domains.X1), given, keep(domains.X0))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .._devices import Replayed, resolve_device
+from .._devices import replayed, resolve_device
 from .._persistence import read_model, write_model
 from .._progress import progress_bar
 from .._random import make_generator
@@ -171,7 +171,7 @@ class ImageFit:
             )  # fmt: skip
 
         # A few hundred operations on small images.
-        bend = Replayed(registered) if self.device.type == "cuda" else registered
+        bend = replayed(registered, self.device)
 
         def draw():
             chosen = torch.randint(len(index0), (self.translator.batch_size,), generator=self.generator)
