@@ -19,8 +19,10 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from rfadapt import AdaptedClassifier, AffineTransport, EMDTransport
+from rfadapt.adaptation import movement
 from rfadapt.adaptation.accounts import Account
 from rfadapt.adaptation.adapted import _systematic_sample
+from rfadapt.adaptation.evidence import Choice
 from rfadapt.model_selection import PredictionEntropyScorer
 
 DIRECTIONS = ["source_to_target", "target_to_source"]
@@ -195,6 +197,75 @@ def test_rows_that_an_account_labels_are_trained_on_unless_their_label_is_known(
     assert (model.predict(X_target[:20]) == 0).all()
     back = 0 if direction == "source_to_target" else 100
     np.testing.assert_allclose(model.move(X_target), X_target - back)
+
+
+class Remembers(LogisticRegression):
+    """Keeps the weights that it was trained with last."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.weights_ = sample_weight
+        return super().fit(X, y, sample_weight)
+
+
+def choose(monkeypatch, account, discrepancy, explains):
+    """Let "auto" choose an account, whatever the rows show."""
+    evidence = [{"name": account.name, "discrepancy": discrepancy, "explains": explains, "taken": True}]
+    monkeypatch.setattr(movement, "choose_account", lambda *rows, **others: Choice(account, evidence, "it was told to"))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("discrepancy", "explains", "weight"),
+    [(0.06, False, 1.5), (0.4, False, 2.0), (0.02, False, 1.0), (-0.01, False, 1.0), (0.4, True, 1.0)],
+)
+def test_known_rows_weigh_as_much_as_the_domains_differ(monkeypatch, discrepancy, explains, weight, direction):
+    X, y, X_target, y_target = shifted_classes()
+    choose(monkeypatch, Account(), discrepancy, explains)
+    n_known = len(X) // 100  # a quarter of 0.06 of the source, shared among a hundredth of it, are 1.5 for each
+    known = np.where(np.arange(len(X_target)) < n_known, y_target, -1)
+    model = AdaptedClassifier(Remembers(), direction=direction).fit(X, y, X_target=X_target, y_target=known)
+    weights = model.estimator_.weights_
+    if weight == 1:
+        assert weights is None
+    else:
+        np.testing.assert_allclose(weights, np.repeat([1, weight], [len(X), n_known]))
+    assert model.fit(X, y, X_target=X_target).estimator_.weights_ is None
+
+
+def test_known_rows_weigh_like_others_beside_rows_that_are_labelled_without(monkeypatch):
+    X, y, X_target, y_target = shifted_classes()
+    account = Account()
+    account.labelled_target_ = X_target, y_target
+    choose(monkeypatch, account, 0.4, False)
+    known = np.where(np.arange(len(X_target)) < 4, y_target, -1)
+    model = AdaptedClassifier(Remembers()).fit(X, y, X_target=X_target, y_target=known)
+    assert model.estimator_.weights_ is None
+
+
+def test_known_rows_are_drawn_as_often_as_they_weigh_where_weights_are_not_taken(monkeypatch):
+    X, y, X_target, y_target = shifted_classes()
+    choose(monkeypatch, Account(), 0.4, False)
+    n_known = len(X) // 100
+    known = np.where(np.arange(len(X_target)) < n_known, y_target, -1)
+    model = AdaptedClassifier(KNeighborsClassifier(), random_state=0).fit(X, y, X_target=X_target, y_target=known)
+    rows, times = np.unique(model.estimator_._fit_X, axis=0, return_counts=True)
+    assert len(rows) == len(X) + n_known
+    is_known = (rows[:, None] == X_target[:n_known]).all(axis=2).any(axis=1)
+    assert is_known.sum() == n_known and (times[is_known] == 2).all() and (times[~is_known] == 1).all()
+
+
+def test_known_rows_show_an_edge_that_nothing_explains(monkeypatch):
+    # Classes have their edge at 0, and in the target, which lies elsewhere, at 0.5.
+    rng = np.random.default_rng(0)
+    X, X_target = rng.uniform(-1, 1, size=(500, 2)), rng.uniform(-1, 1, size=(300, 2)) + [0, 3]
+    y, y_target = (X[:, 0] > 0).astype(int), (X_target[:, 0] > 0.5).astype(int)
+    known = np.where(np.arange(300) < 20, y_target, -1)
+    scores = []
+    for discrepancy in (0.0, 0.8):
+        choose(monkeypatch, Account(), discrepancy, False)
+        model = AdaptedClassifier(LogisticRegression()).fit(X, y, X_target=X_target, y_target=known)
+        scores.append(model.score(X_target[20:], y_target[20:]))
+    assert scores[0] < 0.9 < scores[1]
 
 
 def test_weights_that_do_not_reach_a_frozen_classifier_are_not_lost_in_silence():

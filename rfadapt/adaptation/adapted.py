@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from ..masked_labels import is_masked
 from .domains import FLOATS, domain_numbers, labels_of, split_domains
+from .known_labels import weight_of_known
 from .movement import check_transport
 from .several_sources import fit_movement
 from .trials import Trials
@@ -70,7 +71,8 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             Rows of the source; with `sample_domain`, rows of both domains.
         y : array-like of shape (n_samples,)
             Their labels. With `sample_domain`, labels of the target's rows are masked where they are not known: by NaN
-            or None, and by -1 among classes. Known ones are used: those rows join the training set.
+            or None, and by -1 among classes. Known ones are used: those rows join the training set. With "auto" and
+            classes they weigh more than rows of the source where the domains differ and nothing is done about it.
         X_target : array-like of shape (n_target, n_features), optional
             Rows of the target.
         y_target : array-like of shape (n_target,), optional
@@ -120,7 +122,7 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             self._check_frozen(domains.y0)
             self.estimator_ = self.estimator
         else:
-            self.estimator_ = self._trained(domains, movement)
+            self.estimator_ = self._trained(domains, movement, self._weight_of_known(domains, movement))
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self
@@ -132,15 +134,21 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
                 f"y has labels that the frozen classifier was not trained on: {unseen[:5]}; it knows {known[:10]}."
             )
 
-    def _trained(self, domains, movement):
+    def _trained(self, domains, movement, weight_of_known=1.0):
         """The estimator, trained where the domains meet."""
-        return self._train(clone(self.estimator), *self._training_set(domains, movement))
+        return self._train(clone(self.estimator), *self._training_set(domains, movement, weight_of_known))
+
+    def _weight_of_known(self, domains, movement):
+        """Weight of the target's rows with known labels, of which there are few beside the source's."""
+        if self._labels != "classes":
+            return 1.0
+        return weight_of_known(movement.unexplained, len(domains.X0), domains.known1.sum())
 
     def _trained_plainly(self, X, y):
         return self._train(clone(self.estimator), X, y, None)
 
-    def _training_set(self, domains, movement):
-        """The source, and the rows of the target that have labels, where they meet."""
+    def _training_set(self, domains, movement, weight_of_known=1.0):
+        """The source, and the rows of the target that have labels, where they meet, and weights or None."""
         rows, labels, known = [movement.move(domains.X0, domains.domain0)], [domains.y0], domains.known1
         if movement.labelled_target is not None:
             # What an account believes of a row whose label is known does not matter.
@@ -150,8 +158,11 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             rows.append(movement.move(domains.X1[known], -1))
             labels.append(domains.y1[known].astype(domains.y0.dtype))
         weights = movement.weights
+        if weights is None and known.any() and weight_of_known > 1:
+            weights = np.ones(len(domains.X0))
         if weights is not None:
             weights = np.concatenate([weights, *(np.ones(len(part)) for part in rows[1:])])
+            weights[len(weights) - known.sum() :] *= weight_of_known
         return np.concatenate(rows), np.concatenate(labels), weights
 
     def _train(self, estimator, X, y, weights):

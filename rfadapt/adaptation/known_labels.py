@@ -1,5 +1,7 @@
 """What known labels of the target, and the way back to the source, change in the choice of an account.
 
+Besides, what a row with such a label weighs where no account is acted on.
+
 Ways are pairs of an entry of the evidence and whether its account is refined: of each entry the unrefined one, and
 right behind it the refined one.
 """
@@ -20,6 +22,11 @@ _BY_LUCK = 0.07
 # By how much the way back must be better where labels of the target are known and no more of them are found. They help
 # the estimator without any account too, which then has more to lose.
 _CLEARLY_BACK = 0.05
+# What all known rows of the target weigh together, as a share of the source's rows and of the squared maximum mean
+# discrepancy that nothing explains: a quarter of the source where the domains do not overlap.
+_SHARE_OF_SHIFT = 0.25
+# What one of them weighs at most: few rows that weigh much say what these few rows are.
+_MOST_OF_ONE = 2.0
 
 
 def after_trials(ways, taken, reason, trials, y1, shift):
@@ -58,6 +65,34 @@ def after_trials(ways, taken, reason, trials, y1, shift):
         taken, (entry, is_refined) = other, ways[other]
         reason = f"{entry['name']}{', refined by its classes,' * is_refined} finds more of the known classes"
     return taken, reason
+
+
+def weight_of_known(unexplained, n_source, n_known) -> float:
+    """Weight of a target row whose label is known, where a source row weighs 1.
+
+    What mixture of the errors on both samples bounds the error on the target best depends on how far the domains are
+    apart: the farther, the more its few rows should count (Ben-David, Blitzer, Crammer, Kulesza, Pereira, Vaughan, "A
+    theory of learning from different domains", Machine Learning 2010). Where they are alike, every row counts the same.
+
+    Parameters
+    ----------
+    unexplained : float
+        Squared maximum mean discrepancy between the domains that is left, and that no account explains.
+    n_source, n_known : int
+        Numbers of rows.
+
+    Returns
+    -------
+    weight : float
+        From 1 to 2.
+
+    Examples
+    --------
+    >>> from rfadapt.adaptation.known_labels import weight_of_known
+    >>> [weight_of_known(unexplained, n_source=600, n_known=10) for unexplained in (0.0, 0.1, 0.2)]
+    [1.0, 1.5, 2.0]
+    """
+    return min(max(1.0, _SHARE_OF_SHIFT * unexplained * n_source / max(n_known, 1)), _MOST_OF_ONE)
 
 
 def _found(entry, is_refined, trials, y1):

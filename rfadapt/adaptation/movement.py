@@ -69,6 +69,13 @@ class Movement:
         return self.transport.weights_ if isinstance(self.transport, Account) else None
 
     @property
+    def unexplained(self):
+        """Squared maximum mean discrepancy that was found and is not acted on; 0 where something is done about it."""
+        taken = next((entry for entry in self.evidence if entry["taken"]), None)
+        is_left = taken is not None and not taken["explains"] and self.labelled_target is None
+        return taken["discrepancy"] if is_left else 0.0
+
+    @property
     def weighing(self):
         """The account's name in a list if it weighs the source's rows; else an empty list."""
         return [] if self.weights is None else [self.name]

@@ -96,6 +96,11 @@ class SeveralMovements:
         return replace(self, name=account.name, labelled_target=account.labelled_target_, reason=reason)
 
     @property
+    def unexplained(self):
+        """Always 0: what is left of each source is in the weights already."""
+        return 0.0
+
+    @property
     def weighing(self):
         """Names of the accounts that weigh the source's rows."""
         return [name for part in self.movements.values() for name in part.weighing]
