@@ -6,7 +6,7 @@ The peak is the best rate of float32 matrix products (sgemm) that this same proc
 floating-point operations are those of the matrix products that really ran, counted by torch; exponentials, sums and
 whatever else the processor did meanwhile count nothing. Steps are timed between the checks of a fit without held-out
 rows, so that nothing else is in between; "gradient" and "mlp" are fitted to independent pairs, which cost nothing. Of
-several calls of `transform` the median counts.
+several stretches of 100 steps, and of several calls of `transform`, the median counts.
 
 The time line is of `coupling=OTCoupling()`: a fit whose blocks are solved by workers, against the same fit with all
 blocks solved before, and against the solving alone. Workers need a second core.
@@ -75,7 +75,7 @@ def samples(n, n_features):
 
 
 def of_steps(velocity, X0, X1, n_checks, read, device):
-    """How much `read()` grew a step, from the first check of a fit to its last; and the fitted flow."""
+    """How much `read()` grew a step, the median over what is between checks of a fit; and the fitted flow."""
     values = []
     coupling = "ot" if velocity == "potential" else "independent"
     flow = RectifiedFlowTransport(
@@ -87,7 +87,7 @@ def of_steps(velocity, X0, X1, n_checks, read, device):
         device=device,
         callbacks=[lambda state: values.append(read())],
     ).fit(X0, X1)
-    return (values[-1] - values[0]) / (CHECK * (len(values) - 1)), flow
+    return float(np.median(np.diff(values))) / CHECK, flow
 
 
 def roofline(velocity, n_features, arguments):

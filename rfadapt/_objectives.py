@@ -155,9 +155,9 @@ class SemiDual:
 
     def _set_gradients_at(self, x0, index1):
         """The step itself: the same operations every time on a GPU, in the same places."""
-        at = self.model.frozen()
-        z1, residual = self.conjugates.improve(at, index1)
-        self.model.set_gradients(at, x0 @ self.model.whitening, z1)
+        self._at.refresh()
+        z1, residual = self.conjugates.improve(self._at, index1)
+        self.model.set_gradients(self._at, x0 @ self.model.whitening, z1)
         # A map that runs away from the rows it should reach is caught here, before it overflows.
         mean = residual.mean()
         return mean.masked_fill(mean > self.conjugates.spread, math.inf)
@@ -180,6 +180,7 @@ class SemiDual:
 
     def _begin(self):
         self._n_batches = self._order_at = 0
+        self._at = self.model.frozen()
         # What is recorded on a GPU holds on to the places of these conjugates.
         self._gradients_at = replayed(self._set_gradients_at, self.conjugates.z.device)
 
