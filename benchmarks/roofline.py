@@ -2,11 +2,12 @@
 
     python benchmarks/roofline.py [--dims 16 50 64] [--velocities potential gradient mlp] [--rows 20000] [--threads 1]
 
-The peak is the best rate of float32 matrix products (sgemm) that this same process and as many threads reach. The
-floating-point operations are those of the matrix products that really ran, counted by torch; exponentials, sums and
-whatever else the processor did meanwhile count nothing. Steps are timed between the checks of a fit without held-out
-rows, so that nothing else is in between; "gradient" and "mlp" are fitted to independent pairs, which cost nothing. Of
-several stretches of 100 steps, and of several calls of `transform`, the median counts.
+The peak is the best rate of float32 matrix products (sgemm) that this same process and as many threads reach. It is
+measured in turn with what is compared with it, as heat and other work on the machine change it. The floating-point
+operations are those of the matrix products that really ran, counted by torch; exponentials, sums and whatever else the
+processor did meanwhile count nothing. Steps are timed between the checks of a fit without held-out rows, so that
+nothing else is in between; "gradient" and "mlp" are fitted to independent pairs, which cost nothing. Of several
+stretches of 100 steps, and of several calls of `transform`, the median share counts.
 
 The time line is of `coupling=OTCoupling()`: a fit whose blocks are solved by workers, against the same fit with all
 blocks solved before, and against the solving alone. Workers need a second core.
@@ -15,6 +16,8 @@ blocks solved before, and against the solving alone. Workers need a second core.
 import argparse
 import statistics
 import time
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +34,7 @@ PACKAGES = ("rfadapt", "torch", "numpy", "POT")
 N_NEW = 100_000
 #: Steps between two checks of a fit.
 CHECK = 100
-#: Calls of `transform` that are timed; the median counts.
+#: Calls of `transform` that are timed.
 CALLS = 7
 
 
@@ -74,9 +77,16 @@ def samples(n, n_features):
     return X0.astype(np.float32), X1.astype(np.float32)
 
 
-def of_steps(velocity, X0, X1, n_checks, read, device):
-    """How much `read()` grew a step, the median over what is between checks of a fit; and the fitted flow."""
-    values = []
+def of_steps(velocity, X0, X1, n_checks, read, device, between=lambda: None):
+    """How much `read()` grew a step, for each stretch between two checks of a fit; what `between()` returned at the
+    checks, which is not in the stretches; and the fitted flow."""
+    starts, ends, found = [], [], []
+
+    def at_check(state):
+        ends.append(read())
+        found.append(between())
+        starts.append(read())
+
     coupling = "ot" if velocity == "potential" else "independent"
     flow = RectifiedFlowTransport(
         coupling,
@@ -85,34 +95,48 @@ def of_steps(velocity, X0, X1, n_checks, read, device):
         validation_fraction=0.0,
         random_state=0,
         device=device,
-        callbacks=[lambda state: values.append(read())],
+        callbacks=[at_check],
     ).fit(X0, X1)
-    return float(np.median(np.diff(values))) / CHECK, flow
+    return [(end - start) / CHECK for start, end in zip(starts, ends[1:])], found, flow
+
+
+def share(rates, peaks):
+    """Median share of the peak: of each rate, the higher one of the peaks right before and right after it."""
+    return statistics.median(rate / max(pair) for rate, pair in zip(rates, pairwise(peaks), strict=True))
 
 
 def roofline(velocity, n_features, arguments):
     """One row of the table."""
     X0, X1 = samples(arguments.rows, n_features)
-    seconds, flow = of_steps(velocity, X0, X1, arguments.checks, time.perf_counter, arguments.device)
+    fitted, peak = (velocity, X0, X1, arguments.checks), partial(sgemm_peak, arguments.device)
+    seconds, step_peaks, flow = of_steps(*fitted, time.perf_counter, arguments.device, peak)
     # On the CPU in any case: what a GPU is given as a whole is not seen one by one.
     with counter() as count:
-        operations, _ = of_steps(velocity, X0, X1, arguments.checks, count.get_total_flops, "cpu")
+        operations = statistics.median(of_steps(*fitted, count.get_total_flops, "cpu")[0])
     X = np.resize(X0, (N_NEW, n_features))
     flow.transform(X[:5000])
-    transform_seconds = statistics.median(seconds_of(flow.transform, X) for _ in range(CALLS))
+    transform_seconds, peaks = [], [peak()]
+    for _ in range(CALLS):
+        transform_seconds.append(seconds_of(flow.transform, X))
+        peaks.append(peak())
     with counter() as count:
         flow.transform(X[: N_NEW // 10])
     transform_operations = 10 * count.get_total_flops()
+    rates = [operations / each / 1e9 for each in seconds]
+    transform_rates = [transform_operations / each / 1e9 for each in transform_seconds]
     return {
         "velocity": velocity,
         "d": n_features,
         "width": flow.velocity_.learned.width,
-        "ms a step": 1e3 * seconds,
+        "ms a step": 1e3 * statistics.median(seconds),
         "Mflop a step": operations / 1e6,
-        "step Gflop/s": operations / seconds / 1e9,
+        "step Gflop/s": statistics.median(rates),
         "solver": f"{flow.n_steps_} x {flow.solver_}",
-        f"transform s ({N_NEW} rows)": transform_seconds,
-        "transform Gflop/s": transform_operations / transform_seconds / 1e9,
+        f"transform s ({N_NEW} rows)": statistics.median(transform_seconds),
+        "transform Gflop/s": statistics.median(transform_rates),
+        "peak Gflop/s": statistics.median(step_peaks + peaks),
+        "step / peak": share(rates, step_peaks),
+        "transform / peak": share(transform_rates, peaks),
     }
 
 
@@ -193,19 +217,14 @@ def main():
     parser.add_argument("--results", type=Path, default=HERE / "roofline_results.md")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    peaks, rows = [sgemm_peak(arguments.device)], []
+    rows = []
     for n_features in arguments.dims:
         for velocity in arguments.velocities:
             rows.append(roofline(velocity, n_features, arguments))
             print(rows[-1], flush=True)
-    peaks.append(sgemm_peak(arguments.device))
-    for row in rows:
-        for what in ("step", "transform"):
-            row[f"{what} / peak"] = row[f"{what} Gflop/s"] / max(peaks)
-    # Other work on the machine, or heat, would show in the two peaks.
     text = f"# Share of the peak\n\n{own_process.machine(arguments.threads, PACKAGES, arguments.device)}\n\n"
-    text += f"sgemm peak: {peaks[0]:.1f} Gflop/s before and {peaks[1]:.1f} after the measurements, which are compared "
-    text += f"with the higher one. Operations are counted on the CPU. {arguments.rows} rows in each domain, "
+    text += "Shares are of the peak right before or right after, the higher one; all columns are medians. Operations "
+    text += f"are counted on the CPU. {arguments.rows} rows in each domain, "
     text += f"batches of the default size (2048 for potentials, 1024 for regressed fields).\n\n{as_table(rows)}\n"
     if arguments.pairing_dims:
         text += "\n## Pairing behind training\n\n`coupling=OTCoupling()` with "
