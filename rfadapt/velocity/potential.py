@@ -31,7 +31,7 @@ class ConvexPotential(nn.Module):
         Positive definite covariances of the two domains, float64.
     width : int
         Number of functions in the soft maxima, a multiple of `group_size`. Each has an offset, and as many slopes as it
-        takes to make max(112, 3 n_features) inputs (of up to 8 features 96), or up to 15 more: there are n_features
+        takes to make max(128, 3 n_features) inputs (of up to 8 features 96), or up to 15 more: there are n_features
         coordinates, and the other inputs are ridge functions, at most half as many as `width`.
     generator : torch.Generator, optional
         Source of the initial weights.
@@ -78,7 +78,7 @@ class ConvexPotential(nn.Module):
         # Directions are stored times sqrt(n_features), so that one step size suits every number of features.
         self.directions = nn.Parameter(2.0 * torch.randn(width, n_features, generator=generator))
         self.offsets = nn.Parameter(torch.randn(width, generator=generator))
-        n_inputs = max(96 if n_features <= 8 else 112, 3 * n_features)
+        n_inputs = max(96 if n_features <= 8 else 128, 3 * n_features)
         n_inputs += -n_inputs % 16  # products with other numbers of columns are up to a tenth slower
         n_ridges = min(width // 2, n_inputs - n_features - 1)
         self.ridge_directions = nn.Parameter(2.0 * torch.randn(n_ridges, n_features, generator=generator))
