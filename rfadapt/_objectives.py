@@ -180,7 +180,7 @@ class SemiDual:
 
     def _begin(self):
         self._n_batches = self._order_at = 0
-        self._at = self.model.frozen()
+        self._at = self.model.frozen()  # one for all steps, as it keeps the memory that it computes in
         # What is recorded on a GPU holds on to the places of these conjugates.
         self._gradients_at = replayed(self._set_gradients_at, self.conjugates.z.device)
 

@@ -55,6 +55,33 @@ def test_value_gradient_and_curvature(potential):
     torch.testing.assert_close(at.mean_curvature(z.detach()), curvatures.mean(0))
 
 
+def test_refresh_takes_the_parameters_as_they_are_now(potential):
+    at, z = potential.frozen(), rows(potential, 70)
+    before = at.map(z)
+    with torch.no_grad():
+        for value in potential.parameters():
+            value += 0.1
+    torch.testing.assert_close(at.map(z), before)
+    at.refresh()
+    expected = potential.frozen().map(z)
+    assert (expected - before).abs().max() > 1e-2
+    torch.testing.assert_close(at.map(z), expected)
+
+
+def test_rows_do_not_depend_on_those_before_them_or_beside_them(potential):
+    at, z = potential.frozen(), rows(potential, 70)
+    moved, values = potential.frozen().map(z), potential.frozen().value(z)
+    for n in (70, 3, 51, 70):
+        torch.testing.assert_close(at.map(z[:n]), moved[:n])
+        torch.testing.assert_close(at.value(z[:n]), values[:n])
+    for t in (None, torch.full((70, 1), 0.7, dtype=torch.float64)):
+        whole = at.solve(moved, t, n_iter=5)
+        parted = potential.frozen()
+        parted.rows = 16
+        for ours, expected in zip(parted.solve(moved, t, n_iter=5), whole, strict=True):
+            torch.testing.assert_close(ours, expected)
+
+
 def test_gradients_of_the_parameters(potential):
     z0, z1 = rows(potential, 50), rows(potential, 60, seed=1)
     (by_its_formula(potential, z0).mean() - by_its_formula(potential, z1).mean()).backward()
