@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from rfadapt import AdaptedClassifier, AffineTransport, EMDTransport
@@ -252,6 +252,19 @@ def test_known_rows_are_drawn_as_often_as_they_weigh_where_weights_are_not_taken
     assert len(rows) == len(X) + n_known
     is_known = (rows[:, None] == X_target[:n_known]).all(axis=2).any(axis=1)
     assert is_known.sum() == n_known and (times[is_known] == 2).all() and (times[~is_known] == 1).all()
+
+
+def test_known_rows_weigh_like_others_where_the_estimator_cannot_be_trained_with_weights(monkeypatch):
+    choose(monkeypatch, Account(), 0.4, False)
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    y = (np.arange(300) >= 250).astype(int)
+    known = np.where(np.arange(300) < 6, y, -1)
+    both = np.concatenate([X, X[:6] + 3]), np.concatenate([y, y[:6]])
+    classifier = NuSVC(nu=2 * 50 / 309)  # there are 50 rows of the smaller class among 306, or among a weight of 312
+    with pytest.raises(ValueError, match="infeasible"):
+        classifier.fit(*both, sample_weight=np.repeat([1.0, 2.0], [300, 6]))
+    model = AdaptedClassifier(classifier).fit(X, y, X_target=X + 3, y_target=known)
+    np.testing.assert_array_equal(model.predict(X), classifier.fit(*both).predict(X))
 
 
 def test_known_rows_show_an_edge_that_nothing_explains(monkeypatch):

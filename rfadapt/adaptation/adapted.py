@@ -122,7 +122,7 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             self._check_frozen(domains.y0)
             self.estimator_ = self.estimator
         else:
-            self.estimator_ = self._trained(domains, movement, self._weight_of_known(domains, movement))
+            self.estimator_ = self._trained_in_the_end(domains, movement)
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self
@@ -138,11 +138,16 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
         """The estimator, trained where the domains meet."""
         return self._train(clone(self.estimator), *self._training_set(domains, movement, weight_of_known))
 
-    def _weight_of_known(self, domains, movement):
-        """Weight of the target's rows with known labels, of which there are few beside the source's."""
-        if self._labels != "classes":
-            return 1.0
-        return weight_of_known(movement.unexplained, len(domains.X0), domains.known1.sum())
+    def _trained_in_the_end(self, domains, movement):
+        """As `_trained`; rows of the target with known labels weigh more where nothing else is done."""
+        if self._labels == "classes":
+            weight = weight_of_known(movement.unexplained, len(domains.X0), domains.known1.sum())
+            if weight > 1:
+                try:
+                    return self._trained(domains, movement, weight)
+                except ValueError:  # as of a NuSVC, whose nu the weights can make infeasible
+                    pass
+        return self._trained(domains, movement)
 
     def _trained_plainly(self, X, y):
         return self._train(clone(self.estimator), X, y, None)

@@ -143,9 +143,10 @@ class FrozenPotential(DisplacementEquations):
             n_ridges, (width, n_inputs) = self.n_ridges, self.linear.shape
             numbers = {"inputs": n_inputs, "slopes": n_ridges, "shares": width, "pulls": n_inputs}
             numbers |= {"peaks": self.n_groups, "sums": self.n_groups}
-            if n * sum(numbers.values()) > len(self._space):
-                self._space = self.linear.new_empty(n * sum(numbers.values()))
-            places = self._space[: n * sum(numbers.values())].split([n * number for number in numbers.values()])
+            sizes = [n * number for number in numbers.values()]
+            if sum(sizes) > len(self._space):
+                self._space = self.linear.new_empty(sum(sizes))
+            places = self._space[: sum(sizes)].split(sizes)
             self._layers_of = _Layers(n, n_ridges, **{name: place.view(-1, n) for name, place in zip(numbers, places)})
         return self._layers_of
 
