@@ -1,7 +1,8 @@
-"""What no single parameter of a flow shows to be wrong."""
+"""What no single parameter of a flow shows to be wrong: parameters that do not go together, or with the last fit."""
 
 from __future__ import annotations
 
+from .predictions import PREDICTIONS
 from .solvers import DDIM, Euler
 
 
@@ -60,4 +61,35 @@ def _check_steps(flow):
     if flow.schedule == "uniform" and not flow.straighten and flow.solver == "auto" and flow.n_steps is not None:
         raise ValueError(
             f'n_steps={flow.n_steps} needs a named solver, for example solver="rk4"; "auto" finds its own.'
+        )
+
+
+def check_continued(flow, n_features: int) -> None:
+    """Refuse to continue a fitted RectifiedFlowTransport that the data or its parameters do not go with any more.
+
+    Raises
+    ------
+    ValueError
+    """
+    anew = "Call fit with warm_start=False to start anew."
+    known = len(flow.geometry_.scale)
+    if known != n_features:
+        raise ValueError(f"The last fit, which is to be continued, was on {known} features; got {n_features}. {anew}")
+    last = flow.velocity_
+    if last.path != flow._path() or type(last.prediction) is not PREDICTIONS[flow.prediction]:
+        raise ValueError(
+            "The last fit, which is to be continued, had another path or prediction form; got "
+            f"path={flow.path!r}, prediction={flow.prediction!r}. {anew}"
+        )
+    n_phases = last.n_phases
+    if flow.n_phases not in (1, n_phases) and n_phases > 1:
+        raise ValueError(
+            f"The last fit, which is to be continued, has a field for each of {n_phases} phases; got "
+            f"n_phases={flow.n_phases}. {anew}"
+        )
+    kind = type(last.at_end(0))
+    if not flow._continues(kind):
+        raise ValueError(
+            f"The last fit, which is to be continued, has a field of the class {kind.__name__}; got "
+            f"velocity={flow.velocity!r}. {anew}"
         )

@@ -13,6 +13,7 @@ from . import rotation
 from ._devices import resolve_device
 from ._distillation import own_states, publish_students
 from ._flow_map import chosen_solver
+from ._flow_options import check_continued
 from ._flow_record import cheapest_solver, energy_terms, measured, solve_finely, warn_if_cost_rose
 from ._objectives import Regression
 from ._potential_fit import fit_potentials, flow_along
@@ -72,7 +73,7 @@ class FlowFit:
         # A last fit that had too few rows to learn anything has nothing to continue.
         self.continues = continues and "velocity_" in vars(transport) and transport.velocity_.learned is not None
         if self.continues:
-            _check_field(transport, X0.n_features)
+            check_continued(transport, X0.n_features)
             self.geometry, self.velocity = transport.geometry_, copy.deepcopy(transport.velocity_).to(self.device)
             self.covariances = None
             return
@@ -335,29 +336,3 @@ class FlowFit:
         if transport.schedule == "bellman" and not isinstance(velocity.learned, PotentialVelocity):
             transport.step_costs_ = step_costs(velocity, x[:_COSTED_ROWS], chosen_solver(transport))
         transport.student_ = transport.inverse_student_ = transport.distillation_ = None
-
-
-def _check_field(transport, n_features):
-    """Refuse to continue what the data or the parameters do not go with."""
-    anew = "Call fit with warm_start=False to start anew."
-    known = len(transport.geometry_.scale)
-    if known != n_features:
-        raise ValueError(f"The last fit, which is to be continued, was on {known} features; got {n_features}. {anew}")
-    last = transport.velocity_
-    if last.path != transport._path() or type(last.prediction) is not PREDICTIONS[transport.prediction]:
-        raise ValueError(
-            "The last fit, which is to be continued, had another path or prediction form; got "
-            f"path={transport.path!r}, prediction={transport.prediction!r}. {anew}"
-        )
-    n_phases = last.n_phases
-    if transport.n_phases not in (1, n_phases) and n_phases > 1:
-        raise ValueError(
-            f"The last fit, which is to be continued, has a field for each of {n_phases} phases; got "
-            f"n_phases={transport.n_phases}. {anew}"
-        )
-    kind = type(last.at_end(0))
-    if not transport._continues(kind):
-        raise ValueError(
-            f"The last fit, which is to be continued, has a field of the class {kind.__name__}; got "
-            f"velocity={transport.velocity!r}. {anew}"
-        )
