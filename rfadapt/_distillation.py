@@ -15,7 +15,7 @@ import torch
 from ._flow_map import few_step_grid
 from ._flow_record import energy_terms, fine_solver, first_order_solver, solve_finely
 from .solvers import SOLVERS
-from .velocity import AffineVelocity, FlowVelocity, GradientVelocity, PotentialVelocity
+from .velocity import FlowVelocity, GradientVelocity, PotentialVelocity
 
 # Rows of each domain that students are measured on.
 _MEASURED_ROWS = 2048
@@ -56,7 +56,7 @@ def publish_students(fit):
     teacher = fit.velocity
     transport.student_, n_iter = _student(fit, grid, solver, n_reflow + 1, backwards=False)
     transport.inverse_student_, n_back = _student(fit, grid, solver, n_reflow + 2, backwards=True)
-    x0, x1 = fit.measured_rows(_MEASURED_ROWS)
+    x0, x1 = fit.domains.measured_rows(_MEASURED_ROWS)
     transport.distillation_ = {
         "grid": grid.tolist(),
         **_report(teacher, transport.student_, solver, grid, x0, x1, ""),
@@ -94,14 +94,13 @@ def _beginner(fit, time):
     if isinstance(learned, GradientVelocity):
         width, base, to_beat = learned.width, teacher.base, learned.at(time)
     elif isinstance(learned, PotentialVelocity):
-        n_rows = min(len(fit.train0), len(fit.train1))
-        width = fit.transport._resolved_width(len(fit.geometry.scale), n_rows, _LARGEST_WIDTH)
-        base = None if fit.covariances is None else AffineVelocity(*fit.covariances, fit.path).to(fit.device)
+        width = fit.transport._resolved_width(fit.domains.n_features, fit.domains.n_train, _LARGEST_WIDTH)
+        base = None if fit.continues else fit.affine_velocity()
         to_beat = None
     else:
         return FlowVelocity(teacher.base, copy.deepcopy(learned), fit.path, fit.prediction), None
     learned = GradientVelocity(
-        len(fit.geometry.scale), width, degree=0, sharpest=_SHARPEST, generator=fit.generator
+        fit.domains.n_features, width, degree=0, sharpest=_SHARPEST, generator=fit.generator
     ).to(fit.device)
     return FlowVelocity(base, learned, fit.path, fit.prediction), to_beat
 

@@ -39,7 +39,7 @@ def fit_potentials(fit) -> int:
             seconds = max(0.0, transport.max_time - (time.perf_counter() - start)) / (n_potentials - k)
         if k and not known:
             fold += 1
-            fit.hold_out(fold)
+            fit.domains.hold_out(fold)
         potential, n_steps, is_start = _fit_one(fit, k, trained, known, seconds)
         n_iter += n_steps
         if k == 0:
@@ -55,26 +55,25 @@ def fit_potentials(fit) -> int:
         trained.append(potential)
         fit.velocity = flow_along(fit, *trained, *known[k + 1 :])
     if fold:
-        fit.hold_out(0)
+        fit.domains.hold_out(0)
     return n_iter
 
 
 def _fit_one(fit, k, trained, known, seconds):
     """Train the k-th potential for some time; returns it, the steps taken, and whether it is still as it began."""
-    transport, n_rows = fit.transport, min(len(fit.train0), len(fit.train1))
+    transport, domains = fit.transport, fit.domains
     if known:
         potential = known[k].requires_grad_(True)
         start = copy.deepcopy(potential)
     else:
-        varying = varying_directions(*fit.moments)
-        potential = transport._make_potential(*fit.covariances, n_rows, fit.generator, varying).to(fit.device)
+        varying = varying_directions(*domains.moments)
+        potential = transport._make_potential(*domains.covariances, domains.n_train, fit.generator, varying)
+        potential = potential.to(fit.device)
         start = copy.deepcopy(potential).make_affine()
-    objective = SemiDual(
-        potential, fit.train0, fit.train1, batch_size=transport._batch_size(), generator=fit.generator
-    )
+    objective = SemiDual(potential, *domains.train, batch_size=transport._batch_size(), generator=fit.generator)
     loss = None
-    if fit.can_watch:
-        loss = objective.held_out(*(rows.first(_MAX_HELD_OUT) for rows in (fit.held0, fit.held1)))
+    if domains.can_watch:
+        loss = objective.held_out(*(rows.first(_MAX_HELD_OUT) for rows in domains.held))
 
     def shown(potential):
         """What snapshots follow: a new potential counts from its end, as it brings the mean down at first."""

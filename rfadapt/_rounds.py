@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import replace
 from functools import partial
 
 import torch
 
-from . import rotation
 from ._devices import resolve_device
 from ._distillation import own_states, publish_students
+from ._domains import Domains
 from ._flow_map import chosen_solver
 from ._flow_options import check_continued
 from ._flow_record import cheapest_solver, energy_terms, measured, solve_finely, warn_if_cost_rose
 from ._objectives import Regression
 from ._potential_fit import fit_potentials, flow_along
 from ._progress import progress_bar
-from ._random import make_generator, random_state_of
+from ._random import make_generator
 from ._timed_pairs import AnyTime, MatchedPairs
 from ._training import TrainingPlan, TrainingState, train
-from .geometry import ScaledRows, fit_geometry
 from .predictions import PREDICTIONS
 from .schedules import step_costs, uniform_time_grid
-from .velocity import AffineVelocity, FlowVelocity, PhasedVelocity, PotentialVelocity, shrunk_covariances
+from .velocity import AffineVelocity, FlowVelocity, PhasedVelocity, PotentialVelocity
 
-# A sample smaller than this cannot spare rows, and without held-out rows nothing shows that learning helps.
-_MIN_ROWS_TO_HOLD_OUT = 20
 # Rows on which a fit is measured, and (fewer, since it happens often) watched: enough for a percent.
 _MEASURED_ROWS = 2048
 _WATCHED_ROWS = 512
 # Rows that the costs of steps are means over.
 _COSTED_ROWS = 32
-# Rows of each domain that a turn is looked for in.
-_PAIRED_ROWS = 2048
 # Pairs from each end that a reflow round is trained on, at most.
 _REFLOW_ROWS = 65536
 # The same where the way back solves an equation for every row.
@@ -62,86 +56,37 @@ class FlowFit:
         self.device = resolve_device(transport.device)
         self.generator = make_generator(transport.random_state)
         self.path, self.prediction = transport._path(), PREDICTIONS[transport.prediction]()
-        self.samples, self.labels = (X0, X1), labels
-        self._set_geometry(X0, X1, continues)
-        self._split(X0, X1)
-        self._read()
-        self.history = []
-
-    def _set_geometry(self, X0, X1, continues):
-        transport = self.transport
         # A last fit that had too few rows to learn anything has nothing to continue.
         self.continues = continues and "velocity_" in vars(transport) and transport.velocity_.learned is not None
         if self.continues:
             check_continued(transport, X0.n_features)
-            self.geometry, self.velocity = transport.geometry_, copy.deepcopy(transport.velocity_).to(self.device)
-            self.covariances = None
-            return
-        self.geometry, *self.moments = fit_geometry(X0, X1, transport.scaling)
-        self._set_base()
+        geometry = transport.geometry_ if self.continues else None
+        self.domains = Domains(transport, X0, X1, labels, geometry, self.generator, self.device)
+        self.velocity = copy.deepcopy(transport.velocity_).to(self.device) if self.continues else self._base_alone()
+        self.history = []
 
-    def _set_base(self):
-        self.covariances = shrunk_covariances(*self.moments)
-        base = AffineVelocity(*self.covariances, self.path).to(self.device) if self.transport.base == "affine" else None
-        self.velocity = FlowVelocity(base, None, self.path, self.prediction)
+    def _base_alone(self):
+        """The velocity of a new fit, before anything is learned."""
+        base = self.affine_velocity() if self.transport.base == "affine" else None
+        return FlowVelocity(base, None, self.path, self.prediction)
 
-    def _split(self, X0, X1):
-        n_held = [round(self.transport.validation_fraction * len(X)) for X in (X0, X1)]
-        self.too_few = min(len(X0), len(X1)) < _MIN_ROWS_TO_HOLD_OUT
-        if self.too_few or min(n_held) == 0:
-            n_held = [0, 0]
-        orders = [torch.randperm(len(X), generator=self.generator) for X in (X0, X1)]
-        if len(X0) == len(X1):
-            orders[1] = orders[0]  # so that rows which are pairs stay pairs
-        self._parts = self._first_parts = [(order[n:], order[:n]) for order, n in zip(orders, n_held)]
-
-    def _read(self):
-        frames = [self.geometry.frame(t, self.path) for t in (0.0, 1.0)]
-        coupling = self.transport._coupling()
-        if getattr(coupling, "reads_labels", None) is not None:
-            # Before rows are held out, as a few of them do not show their classes.
-            every = (
-                ScaledRows(X, frame, torch.arange(len(X)), self.device, y)
-                for X, y, frame in zip(self.samples, self.labels, frames)
-            )
-            self.labels = coupling.complete_labels(*every, self.generator)
-        (self.train0, self.held0), (self.train1, self.held1) = (
-            [ScaledRows(X, frame, index, self.device, y) for index in part]
-            for X, y, frame, part in zip(self.samples, self.labels, frames, self._parts)
-        )
-
-    def hold_out(self, fold):
-        """Hold out the rows of another fold, as many as in the first (0)."""
-        self._parts = []
-        for rest, held in self._first_parts:
-            order = torch.cat([held, rest]).roll(-fold * len(held))
-            self._parts.append((order[len(held) :], order[: len(held)]))
-        self._read()
+    def affine_velocity(self):
+        """The optimal velocity between Gaussians with the covariances of a new fit's domains."""
+        return AffineVelocity(*self.domains.covariances, self.path).to(self.device)
 
     def _turn(self):
         """Turn domain 0, if that is asked for or shown by the rows, and begin anew; whether it was turned."""
-        x0, x1 = (rows.first(_PAIRED_ROWS).double().cpu().numpy() for rows in (self.train0, self.train1))
-        problem = rotation.LinearProblem(x0, x1, *(covariance.numpy() for covariance in self.covariances))
-        random_state = random_state_of(self.generator)
-        if self.transport.rotation == "auto" and not rotation.is_turned(problem, random_state):
-            return False
-        turn = torch.from_numpy(rotation.fit_rotation(problem, random_state))
-        self.geometry = self.geometry.turned(turn)
-        self.moments[0] = replace(self.moments[0], covariance=turn @ self.moments[0].covariance @ turn.T)
-        self._set_base()
-        self._read()
-        return True
-
-    @property
-    def can_watch(self):
-        return len(self.held0) > 0
+        is_turned = self.domains.turn()
+        if is_turned:
+            self.velocity = self._base_alone()
+        return is_turned
 
     def run(self):
         """Train every round and publish the result."""
         has_map = self.continues or self.velocity.base is not None
         if self.transport.rotation is True and not self.continues:
             self._turn()
-        if self.too_few and self.transport.early_stopping and has_map:
+        if self.domains.too_few and self.transport.early_stopping and has_map:
             self._record(0, n_iter=0, seconds=0.0)
         else:
             for reflow_round in range(1 + self.transport.n_reflow):
@@ -157,15 +102,15 @@ class FlowFit:
     def _may_be_turned(self):
         """Whether the optimal flow has shown no more than the affine map, which a turn might better."""
         automatic = self.transport.rotation == "auto" and not self.continues
-        return automatic and self.can_watch and self.transport._is_potential() and self.is_start
+        return automatic and self.domains.can_watch and self.transport._is_potential() and self.is_start
 
     def _run_round(self, reflow_round):
         if self.transport._is_potential():
             return fit_potentials(self)
         learned, base = self.velocity.learned, self.velocity.base
         if learned is None:
-            n_rows = min(len(self.train0), len(self.train1))
-            learned = self.transport._make_velocity(len(self.geometry.scale), n_rows, self.generator).to(self.device)
+            sizes = self.domains.n_features, self.domains.n_train
+            learned = self.transport._make_velocity(*sizes, self.generator).to(self.device)
         if reflow_round == 0:
             pairs, held = self._coupled_pairs()
         else:
@@ -184,14 +129,14 @@ class FlowFit:
     def _coupled_pairs(self):
         """Pairs of the coupling from the training rows, and from the held-out rows where there are any."""
         coupling = self.transport._coupling()
-        pairs = AnyTime(coupling.prepare(self.train0, self.train1, self.generator))
-        if not self.can_watch:
+        pairs = AnyTime(coupling.prepare(*self.domains.train, self.generator))
+        if not self.domains.can_watch:
             return pairs, None
-        return pairs, AnyTime(coupling.prepare(self.held0, self.held1, torch.Generator().manual_seed(0)))
+        return pairs, AnyTime(coupling.prepare(*self.domains.held, torch.Generator().manual_seed(0)))
 
     def matched_pairs(self, grid, *, at_starts, backwards=False):
         """Pairs that the flow makes of the training rows, and of the held-out rows where there are any."""
-        parts = [(self.train0, self.train1)] + [(self.held0, self.held1)] * self.can_watch
+        parts = [self.domains.train] + [self.domains.held] * self.domains.can_watch
         most = _REFLOW_ROWS // (len(grid) - 1)
         if isinstance(self.velocity.learned, PotentialVelocity):
             most = _INVERTED_ROWS
@@ -200,7 +145,7 @@ class FlowFit:
             states = own_states(self.velocity, rows0.first(most), rows1.first(most), grid)
             states, times = (states.flip(0), grid.flip(0)) if backwards else (states, grid)
             pairs.append(MatchedPairs(states, times, self.path, at_starts=at_starts))
-        return pairs if self.can_watch else (*pairs, None)
+        return pairs if self.domains.can_watch else (*pairs, None)
 
     def regress(
         self, velocity, pairs, held, number,
@@ -225,7 +170,7 @@ class FlowFit:
         )
         loss = None
         if held is not None:
-            n = min(4 * _MEASURED_ROWS, max(256, 4 * max(len(self.held0), len(self.held1))))
+            n = min(4 * _MEASURED_ROWS, max(256, 4 * max(map(len, self.domains.held))))
             loss = objective.held_out(held, n)
         as_velocity = partial(FlowVelocity, base, path=self.path, prediction=self.prediction)
         learned, n_iter, is_start = self.train(
@@ -252,12 +197,12 @@ class FlowFit:
         """
         transport = self.transport
         plan = TrainingPlan(
-            max_iter=transport._planned_steps(min(len(self.train0), len(self.train1))),
+            max_iter=transport._planned_steps(self.domains.n_train),
             max_time=max_time,
             learning_rate=learning_rate if transport.learning_rate == "auto" else transport.learning_rate,
             n_iter_no_change=transport.n_iter_no_change,
             tol=transport.tol,
-            early_stopping=transport.early_stopping and self.can_watch,
+            early_stopping=transport.early_stopping and self.domains.can_watch,
         )
         monitor = None
         if held_out_loss is not None:
@@ -283,7 +228,7 @@ class FlowFit:
 
     def _make_monitor(self, held_out_loss, move, backwards):
         """A function from a model to the terms of its held-out loss, and of the energy distance of what it moves."""
-        start, end = (rows.first(_WATCHED_ROWS) for rows in (self.held0, self.held1))
+        start, end = (rows.first(_WATCHED_ROWS) for rows in self.domains.held)
         start, end = (end, start) if backwards else (start, end)
 
         @torch.no_grad()
@@ -306,14 +251,10 @@ class FlowFit:
         self.was_stopped = any([callback(state) for callback in self.transport.callbacks or ()])
         return self.was_stopped
 
-    def measured_rows(self, n):
-        """Up to `n` rows of each domain to measure on: held-out ones where there are any."""
-        return (rows.first(n) for rows in ((self.held0, self.held1) if self.can_watch else (self.train0, self.train1)))
-
     def _record(self, reflow_round, *, n_iter, seconds):
-        rows = self.measured_rows(_MEASURED_ROWS)
+        rows = self.domains.measured_rows(_MEASURED_ROWS)
         record = {"round": reflow_round, "n_iter": n_iter, "seconds": seconds}
-        record |= measured(self._blind_velocity(), self.geometry, *rows)
+        record |= measured(self._blind_velocity(), self.domains.geometry, *rows)
         if self.history:
             warn_if_cost_rose(self.history[-1], record)
         self.history.append(record)
@@ -326,11 +267,11 @@ class FlowFit:
         return flow_along(self, learned.potentials[0])
 
     def _publish(self, transport, velocity):
-        transport.geometry_ = self.geometry
+        transport.geometry_ = self.domains.geometry
         transport.velocity_ = velocity.eval().requires_grad_(False)
         transport.history_ = [*self.earlier, *self.history]
         transport.n_iter_ = sum(record["n_iter"] for record in transport.history_)
-        x, _ = self.measured_rows(_WATCHED_ROWS)
+        x, _ = self.domains.measured_rows(_WATCHED_ROWS)
         transport.solver_, transport.n_steps_ = cheapest_solver(transport.velocity_, x)
         transport.step_costs_ = None
         if transport.schedule == "bellman" and not isinstance(velocity.learned, PotentialVelocity):

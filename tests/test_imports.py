@@ -21,7 +21,7 @@ LAYERS = [
     {"_validation", "_persistence", "_optimisation", "_objectives", "_resources", "_progress", "rotation"}
     | {"_timed_pairs", "predictions", "couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
     {"base", "geometry", "tables", "_training"},
-    {"_flow_options", "_flow_record"},
+    {"_flow_options", "_flow_record", "_domains"},
     {"_flow_map"},
     {"_distillation", "_potential_fit"},
     {"_rounds", "_flow_state", "baselines"},

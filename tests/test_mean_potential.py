@@ -80,7 +80,7 @@ def test_each_potential_holds_out_other_rows(clouds, monkeypatch):
     original = FlowFit.train
 
     def noted(self, *args, **kwargs):
-        held.append([set(map(tuple, rows.rows(torch.arange(len(rows))).tolist())) for rows in (self.held0, self.held1)])
+        held.append([set(map(tuple, rows.rows(torch.arange(len(rows))).tolist())) for rows in self.domains.held])
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(FlowFit, "train", noted)
