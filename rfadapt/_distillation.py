@@ -13,7 +13,8 @@ import warnings
 import torch
 
 from ._flow_map import few_step_grid
-from ._flow_record import energy_terms, fine_solver, first_order_solver, solve_finely
+from ._flow_record import energy_terms, first_order_solver, solve_finely
+from ._regression_fit import matched_pairs, regress
 from .solvers import SOLVERS
 from .velocity import FlowVelocity, GradientVelocity, PotentialVelocity
 
@@ -26,26 +27,6 @@ _BOUND, _STANDARD_ERRORS = 0.1, 2.0
 _LARGEST_WIDTH = 2048
 # How many times as sharply the last ridge function of a student of one step rises as the first.
 _SHARPEST = 8.0
-# Rows that are moved at once.
-_ROWS_AT_ONCE = 4096
-
-
-@torch.no_grad()
-def own_states(velocity, x0, x1, grid):
-    """Where a flow has rows at the times of a grid: forwards from `x0`, backwards from `x1`, one after the other.
-
-    Returns a Tensor of shape (n_times, n0 + n1, n_features).
-    """
-    solver, fine = fine_solver(velocity)
-    n_between = -(-(len(fine) - 1) // (len(grid) - 1))
-    between = torch.linspace(0, 1, n_between + 1, dtype=grid.dtype)[:-1]
-    fine = torch.cat([(grid[:-1, None] + grid.diff()[:, None] * between).flatten(), grid[-1:]])
-    halves = []
-    for x, times in ((x0, fine), (x1, fine.flip(0))):
-        parts = [list(solver.states(velocity, part, times))[::n_between] for part in x.split(_ROWS_AT_ONCE)]
-        parts = [torch.stack(part) for part in parts]
-        halves.append(torch.cat(parts, dim=1))
-    return torch.cat([halves[0], halves[1].flip(0)], dim=1)
 
 
 def publish_students(fit):
@@ -72,9 +53,9 @@ def _student(fit, grid, solver, number, *, backwards):
     if teacher.learned is None or (is_potential and not backwards):
         return teacher, 0  # crosses every interval in one step as it is
     student, to_beat = _beginner(fit, 1 if backwards else 0) if len(grid) == 2 else (copy.deepcopy(teacher), None)
-    pairs, held = fit.matched_pairs(grid, at_starts=True, backwards=backwards)
-    student, n_iter, _ = fit.regress(
-        student, pairs, held, number,
+    pairs, held = matched_pairs(fit, grid, at_starts=True, backwards=backwards)
+    student, n_iter = regress(
+        fit, student, pairs, held, number,
         to_beat=to_beat,
         bound_energy=False,
         weighted=False,
@@ -99,17 +80,15 @@ def _beginner(fit, time):
         to_beat = None
     else:
         return FlowVelocity(teacher.base, copy.deepcopy(learned), fit.path, fit.prediction), None
-    learned = GradientVelocity(
-        fit.domains.n_features, width, degree=0, sharpest=_SHARPEST, generator=fit.generator
-    ).to(fit.device)
-    return FlowVelocity(base, learned, fit.path, fit.prediction), to_beat
+    learned = GradientVelocity(fit.domains.n_features, width, degree=0, sharpest=_SHARPEST, generator=fit.generator)
+    return FlowVelocity(base, learned.to(fit.device), fit.path, fit.prediction), to_beat
 
 
 @torch.no_grad()
 def _report(teacher, student, solver, grid, x, target, prefix):
     """How far the student is from the teacher, and both from the target, in energy distance."""
     backwards = bool(grid[0] > grid[-1])
-    exact = torch.cat([solve_finely(teacher, part, backwards) for part in x.split(_ROWS_AT_ONCE)])
+    exact = solve_finely(teacher, x, backwards)
     moved = solver.solve(student, x, grid)
     terms = [energy_terms(rows, target) for rows in (exact, moved)]
     energies = [sum(term.mean().item() for term in sample) for sample in terms]

@@ -53,8 +53,8 @@ class Domains:
         coupling = transport._coupling()
         if getattr(coupling, "reads_labels", None) is not None:
             # Before rows are held out, as a few of them do not show their classes.
-            (every0,), (every1,) = self._scaled([torch.arange(len(X))] for X in self._samples)
-            self._labels = coupling.complete_labels(every0, every1, generator)
+            every = ([torch.arange(len(X))] for X in self._samples)
+            self._labels = coupling.complete_labels(*(rows for (rows,) in self._scaled(every)), generator)
         self._read()
 
     @property

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 
+from ._flow_record import solve_finely
 from ._objectives import SemiDual
 from .velocity import FlowVelocity, PotentialVelocity, varying_directions
 
@@ -17,7 +18,7 @@ _SHORTEST = 0.4
 _MAX_HELD_OUT = 8192
 
 
-def fit_potentials(fit) -> int:
+def fit_potentials(fit) -> tuple[int, bool]:
     """Train new potentials for a `FlowFit`, or go on with those it has, and give it the velocity along their mean.
 
     Each new one holds out other rows, so that the mean has learned from all of them.
@@ -26,12 +27,14 @@ def fit_potentials(fit) -> int:
     -------
     n_iter : int
         Optimiser steps of all of them.
+    learns_nothing : bool
+        Whether the first one is still as it began.
     """
     transport, start = fit.transport, time.perf_counter()
     known = list(fit.velocity.learned.potentials) if fit.continues else []
     grows = transport.n_estimators == "auto" and transport.max_time is not None and not known
     n_potentials = len(known) or (1 if transport.n_estimators == "auto" else transport.n_estimators)
-    trained, n_iter, fold = [], 0, 0
+    trained, n_iter, fold, learns_nothing = [], 0, 0, False
     fit.was_stopped = False
     while len(trained) < n_potentials and not fit.was_stopped:
         k, seconds = len(trained), None
@@ -43,7 +46,7 @@ def fit_potentials(fit) -> int:
         potential, n_steps, is_start = _fit_one(fit, k, trained, known, seconds)
         n_iter += n_steps
         if k == 0:
-            fit.is_start = is_start
+            learns_nothing = is_start
             if is_start and not known:
                 n_potentials = 1
             elif grows:
@@ -56,7 +59,7 @@ def fit_potentials(fit) -> int:
         fit.velocity = flow_along(fit, *trained, *known[k + 1 :])
     if fold:
         fit.domains.hold_out(0)
-    return n_iter
+    return n_iter, learns_nothing
 
 
 def _fit_one(fit, k, trained, known, seconds):
@@ -71,24 +74,17 @@ def _fit_one(fit, k, trained, known, seconds):
         potential = potential.to(fit.device)
         start = copy.deepcopy(potential).make_affine()
     objective = SemiDual(potential, *domains.train, batch_size=transport._batch_size(), generator=fit.generator)
-    loss = None
+    monitor = None
     if domains.can_watch:
         loss = objective.held_out(*(rows.first(_MAX_HELD_OUT) for rows in domains.held))
+        monitor = fit.monitor(loss, lambda potential, x: solve_finely(flow_along(fit, potential), x))
 
     def shown(potential):
         """What snapshots follow: a new potential counts from its end, as it brings the mean down at first."""
         return fit.velocity if trained and not known else flow_along(fit, *trained, potential, *known[k + 1 :])
 
-    return fit.train(
-        objective,
-        start,
-        loss,
-        potential.learning_rate,
-        seconds,
-        lambda potential: flow_along(fit, potential),
-        0,
-        shown=shown,
-    )
+    potential, n_steps = fit.train(objective, start, monitor, number=0, max_time=seconds, velocity_of=shown)
+    return potential, n_steps, potential is start
 
 
 def flow_along(fit, *potentials) -> FlowVelocity:

@@ -13,10 +13,11 @@ from torch import nn
 
 from . import metrics
 from ._devices import batch_rows
+from ._flow_fit import FlowFit
 from ._flow_map import device_of, flow_map
 from ._flow_options import check_options
 from ._flow_state import flow_state, restored
-from ._rounds import FlowFit
+from ._rounds import run_rounds
 from ._validation import check_labels, check_new_samples, check_samples, fitting
 from .base import InvertibleTransport
 from .couplings import COUPLINGS, OTCoupling, PairedCoupling
@@ -367,7 +368,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         # A module of the user's draws from torch's own generator (first weights, dropout): seeded here, and put back.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(fit.generator.initial_seed())
-            fit.run()
+            run_rounds(fit)
 
     def _transform(self, x):
         return flow_map(self).move(x)

@@ -8,7 +8,7 @@ import torch
 from conftest import NOTHING_LEARNED, make_clouds, quick_flow, relative_error
 
 from rfadapt import RectifiedFlowTransport
-from rfadapt._rounds import FlowFit
+from rfadapt._flow_fit import FlowFit
 from rfadapt.velocity import ConvexPotential, PotentialVelocity, gaussian_map
 from rfadapt.velocity.frozen import FrozenPotential
 
