@@ -120,8 +120,7 @@ class ConvexPotential(nn.Module):
     @torch.no_grad()
     def set_gradients(self, at: FrozenPotential, z0, z1) -> None:
         """Set the parameters' `grad` to that of mean phi(z0) - mean phi(z1)."""
-        means0, means1 = at.mean_derivatives(z0), at.mean_derivatives(z1)
-        change = {name: means0[name] - means1[name] for name in means0}
+        change = at.mean_differences(z0, z1)
         n_ridges, root = len(self.ridge_offsets), math.sqrt(len(self.constant))
         # (The frozen potential has half the weights and heights, of ridge functions times two.)
         inputs = [n_ridges, len(self.constant), 1]
