@@ -80,11 +80,13 @@ class FlowFit:
             self.velocity = self._base_alone()
         return is_turned
 
-    def train(self, objective, start, monitor, *, number, max_time, velocity_of, bound_energy=True):
+    def train(
+        self, objective, start, monitor, *, number, max_time, velocity_of, bound_energy=True, must_beat_start=True
+    ):
         """Minimise an objective, watched by `monitor` or by nothing (None).
 
-        Unless it betters `start`, that is the result. `number` is that of the round, students counting as further
-        ones, and `velocity_of(model)` what snapshots follow. Returns the model and the steps taken.
+        Unless it betters `start`, if it must, that is the result. `number` is that of the round, students counting as
+        further ones, and `velocity_of(model)` what snapshots follow. Returns the model and the steps taken.
         """
         transport, rate = self.transport, self.transport.learning_rate
         plan = TrainingPlan(
@@ -102,6 +104,7 @@ class FlowFit:
                 start=start,
                 monitor=monitor,
                 bound_energy=bound_energy,
+                must_beat_start=must_beat_start,
                 on_check=partial(self._on_check, velocity_of, number),
                 progress=progress,
             )

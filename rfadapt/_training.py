@@ -12,12 +12,10 @@ from typing import Protocol
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from ._improvement import has_learned, is_below, total
 from ._optimisation import Adam, Average, LearningRate
 
 _CHECK_EVERY = 100
-# Standard errors by which the held-out loss or the held-out rows' energy distance must be below that of the start for
-# anything to count as learned. Few rows show some gains in the one only, some in the other.
-_EVIDENCE = 1.0
 
 
 class Objective(Protocol):
@@ -78,7 +76,10 @@ class TrainingState:
     snapshot: Callable
 
 
-def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_energy, on_check, progress):
+def train(
+    objective: Objective, plan: TrainingPlan,
+    *, start, monitor, bound_energy, on_check, progress, must_beat_start=True,
+):  # fmt: skip
     """Minimise an objective by Adam, with averaged weights, held-out checks and early stopping.
 
     Parameters
@@ -87,6 +88,8 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
     plan : TrainingPlan
     start : nn.Module
         The model to beat: it is returned if no check finds a lower held-out loss.
+    must_beat_start : bool
+        Whether anything has to be better than `start`, else only than what other checks have found.
     monitor : callable or None
         monitor(model) -> (terms of the validation loss, terms of the energy distance), lower is better for both. Each
         is a sum of means, given as a tuple of Tensors with an entry for every held-out row or pair.
@@ -113,7 +116,7 @@ def train(objective: Objective, plan: TrainingPlan, *, start, monitor, bound_ene
     """
     model, rate = objective.model, LearningRate(plan.learning_rate, plan.max_iter, plan.max_time)
     averaged = copy.deepcopy(model).requires_grad_(False)
-    best = _Best(start, monitor, plan, bound_energy)
+    best = _Best(start, monitor, plan, bound_energy, must_beat_start)
     optimizer = Adam(objective.parameter_groups())
     average = Average(model.parameters(), list(averaged.parameters()))
     model.train()
@@ -170,24 +173,26 @@ class _Best:
     sampling error.
     """
 
-    def __init__(self, start, monitor, plan, bound_energy):
+    def __init__(self, start, monitor, plan, bound_energy, must_beat_start):
         self.monitor, self.plan, self.model = monitor, plan, start
         self.iteration = self.checks_without_change = 0
         if monitor is not None:
             self.at_start = self.at_best = monitor(start)
-            self.lowest_loss = _total(self.at_start[0])
-            self.bound_energy = bound_energy
+            self.to_beat = total(self.at_start[0]) if must_beat_start else math.inf
+            self.lowest_loss = self.to_beat
+            self.bound_energy, self.must_beat_start = bound_energy, must_beat_start
 
     def check(self, model, iteration, *, is_end):
         if self.monitor is None:
             self.model = model
             return math.nan, math.nan
         now = self.monitor(model)
-        loss, energy = map(_total, now)
-        margin = self.plan.tol * abs(self.lowest_loss)
-        ends_as_low = is_end and loss < _total(self.at_start[0]) and not _is_below(self.at_best[0], now[0])
-        strays = self.bound_energy and _is_below(self.at_start[1], now[1])
-        better = (loss < self.lowest_loss or ends_as_low) and not strays and self._betters_start(now)
+        loss, energy = map(total, now)
+        margin = self.plan.tol * abs(total(self.at_best[0]))
+        ends_as_low = is_end and loss < self.to_beat and not is_below(self.at_best[0], now[0])
+        strays = self.bound_energy and is_below(self.at_start[1], now[1])
+        counts = not self.must_beat_start or has_learned(self.at_start, now)
+        better = (loss < self.lowest_loss or ends_as_low) and not strays and counts
         clearly = better and loss < self.lowest_loss - margin
         self.checks_without_change = 0 if clearly else self.checks_without_change + 1
         if better:
@@ -195,24 +200,9 @@ class _Best:
             self.at_best = now
         return loss, energy
 
-    def _betters_start(self, now):
-        return any(_is_below(after, before) for before, after in zip(self.at_start, now))
-
     @property
     def stalled(self):
         return self.checks_without_change >= self.plan.n_iter_no_change
-
-
-def _total(terms):
-    """A sum of means: over pairs, or over the rows of either domain."""
-    return sum(term.mean().item() for term in terms)
-
-
-def _is_below(after, before):
-    """Whether a sum of means is lower by more than the sampling error of the difference."""
-    gains = [old - new for old, new in zip(before, after)]
-    variance = sum(gain.var(correction=0).item() / len(gain) for gain in gains)
-    return _total(gains) > _EVIDENCE * math.sqrt(variance)
 
 
 def _kept_diverging(restarts, learning_rate):

@@ -50,7 +50,7 @@ def shifted_classes(n=200, seed=0):
 def quick_flow(**params):
     """A flow that fits in a fraction of a second."""
     quick = {"coupling": "ot", "max_iter": 200, "batch_size": 128, "width": 32, "n_jobs": 1, "device": "cpu",
-             "random_state": 0}
+             "n_estimators": 1, "random_state": 0}
     return RectifiedFlowTransport(**{**quick, **params})
 
 

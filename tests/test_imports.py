@@ -16,11 +16,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Who may import whom: a module only those of the layers before its own. A package counts as one module.
 LAYERS = [
     {"_version", "_random", "_samples", "callbacks", "projection", "masked_labels", "_strata", "_devices"},
-    {"_kernel_machine"},
+    {"_kernel_machine", "_improvement"},
     {"target_labels"},
     {"_validation", "_persistence", "_optimisation", "_objectives", "_resources", "_progress", "rotation"}
     | {"_timed_pairs", "predictions", "couplings", "paths", "solvers", "schedules", "velocity", "metrics", "datasets"},
-    {"base", "geometry", "tables", "_training"},
+    {"base", "geometry", "tables", "_training", "_stacking"},
     {"_flow_options", "_flow_record", "_domains"},
     {"_flow_map"},
     {"_flow_fit", "_potential_fit", "_regression_fit"},

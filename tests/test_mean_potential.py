@@ -105,13 +105,25 @@ def test_a_row_that_is_moved_costs_an_evaluation_of_each(clouds, several, monkey
     assert evaluated == [len(clouds[0])] * 3
 
 
-def test_one_potential_by_default_without_a_time_limit(fitted):
-    assert len(fitted.velocity_.learned.potentials) == 1
+@pytest.mark.parametrize("n, expected", [(600, 4), (1600, 2), (2400, 1)])
+def test_as_many_as_the_rows_are_few(n, expected):
+    X0, X1 = make_clouds(2400, n)
+    flow = quick_flow(n_estimators="auto", max_iter=100).fit(X0, X1)
+    assert len(flow.velocity_.learned.potentials) == expected
+    # All of few rows are needed to say whether they are learned from.
+    flow = quick_flow(n_estimators="auto", max_iter=100, validation_fraction=0.0).fit(X0, X1)
+    assert len(flow.velocity_.learned.potentials) == 1
+
+
+def test_one_potential_of_fewer_rows_than_a_linear_map_has_entries():
+    X0, X1 = (np.random.default_rng(seed).normal(size=(300, 17)) for seed in range(2))
+    assert quick_flow(n_estimators="auto", max_iter=100).fit(X0, X1).n_iter_ == 100
+    assert quick_flow(n_estimators="auto", max_iter=100).fit(X0[:, :16], X1[:, :16]).n_iter_ == 400
 
 
 def test_as_many_as_there_is_time_for(clouds):
     # The first takes far less than its share of the time, and eight are the most.
-    flow = quick_flow(max_iter=50, max_time=600.0, validation_fraction=0.0).fit(*clouds)
+    flow = quick_flow(n_estimators="auto", max_iter=50, max_time=600.0, validation_fraction=0.0).fit(*clouds)
     assert len(flow.velocity_.learned.potentials) == 8 and flow.n_iter_ == 400
     # Time is up before the first one's steps are done.
     flow.set_params(max_iter=10**6, max_time=0.3).fit(*clouds)

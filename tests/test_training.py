@@ -269,13 +269,13 @@ def test_steps_of_a_potential_follow_the_rows_and_whether_time_is_limited(n_rows
     assert RectifiedFlowTransport(max_iter=5, max_time=max_time)._planned_steps(n_rows) == 5
 
 
-def scripted(*checks):
+def scripted(*checks, bound_energy=True, must_beat_start=True):
     """The best of models that a script of (loss, energy) stands for, around which the held-out rows' terms vary."""
     noise = torch.randn(50, generator=torch.Generator().manual_seed(0))
     noise = (noise - noise.mean()) / noise.std()
     terms = iter([((loss + scale * noise,), (energy + scale * noise,)) for loss, energy, scale in checks])
     plan = TrainingPlan(max_iter=1, max_time=None, learning_rate=1.0, n_iter_no_change=8, tol=1e-4, early_stopping=True)
-    best = _Best("start", lambda _: next(terms), plan, bound_energy=True)
+    best = _Best("start", lambda _: next(terms), plan, bound_energy, must_beat_start)
     for k in range(1, len(checks)):
         best.check(f"check {k}", k, is_end=k == len(checks) - 1)
     return best.model
@@ -290,3 +290,10 @@ def test_weights_that_stray_by_more_than_the_sampling_error_are_refused(energy, 
 @pytest.mark.parametrize(("end", "kept"), [(1.05, "check 2"), (1.5, "check 1"), (2.5, "check 1")])
 def test_the_end_of_training_is_kept_unless_an_earlier_check_is_clearly_better(end, kept):
     assert scripted((2.0, 0.2, 0.0), (1.0, 0.2, 0.0), (end, 0.2, 1.0)) == kept
+
+
+@pytest.mark.parametrize(("end", "kept"), [(3.05, "check 3"), (4.0, "check 2")])
+def test_weights_that_need_not_beat_the_start_are_the_best_of_the_checks(end, kept):
+    checks = (2.0, 0.2, 0.0), (5.0, 0.9, 0.0), (3.0, 0.9, 0.0), (end, 0.9, 1.0)
+    assert scripted(*checks, bound_energy=False, must_beat_start=False) == kept
+    assert scripted(*checks) == "start"

@@ -49,7 +49,8 @@ class Choice:
 
 def default_candidates(random_state=None) -> list:
     """The accounts that are weighed by default, the simplest first."""
-    flow = RectifiedFlowTransport(scaling="common", random_state=random_state)
+    # One potential: a flow is weighed often, and seldom taken.
+    flow = RectifiedFlowTransport(scaling="common", n_estimators=1, random_state=random_state)
     return [
         Account(), ClassWeights(), ImportanceWeights(random_state), AffineAccount(random_state=random_state),
         AffineAccount(turned=True, random_state=random_state), AffineAccount(mirrored=True, random_state=random_state),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -112,6 +113,21 @@ class ConvexPotential(nn.Module):
         self.log_heights.fill_(-30.0)
         self.log_ridge_heights.fill_(-30.0)
         return self
+
+    @torch.no_grad()
+    def shrunk(self, share) -> ConvexPotential:
+        """The mean of this potential, which has the weight `share`, and of one whose map is that between Gaussians."""
+        shrunk = copy.deepcopy(self)
+        for parameter in (shrunk.log_heights, shrunk.log_ridge_heights):
+            heights = (share * nn.functional.softplus(parameter)).clamp_min(1e-30)
+            parameter.copy_(heights + torch.log(-torch.expm1(-heights)))  # of which they are the softplus
+        shrunk.constant.mul_(share)
+        gaussian = (1 - self.min_curvature) * self.curvature
+        quadratic = share * self.factor @ self.factor.T + (1 - share) * gaussian
+        shrunk.factor.copy_(torch.linalg.cholesky(quadratic.double()))
+        root = self.unwhitening @ self.unwhitening @ self.modes
+        shrunk._set_metric(share * root * self.stretches @ root.T + (1 - share) * self.curvature)
+        return shrunk
 
     def frozen(self) -> FrozenPotential:
         """The potential at its present parameters, for evaluation."""
