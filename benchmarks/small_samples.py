@@ -82,8 +82,10 @@ def measure(name, n, n_features, n_seeds):
             start = time.process_time()
             moved = move(X0, X1, X)
             seconds = time.process_time() - start
-            uvp = l2_uvp(moved, T, T.var(0).sum())
-            distance = energy_distance(moved, T, max_samples=N_NEW, random_state=0)
+            uvp = distance = np.inf  # Sinkhorn's plans with little regularisation may not be finite
+            if np.isfinite(moved).all():
+                uvp = l2_uvp(moved, T, T.var(0).sum())
+                distance = energy_distance(moved, T, max_samples=N_NEW, random_state=0)
             figures.setdefault(key, []).append((uvp, distance, seconds))
     means = {key: np.mean(values, axis=0) for key, values in figures.items()}
     names = dict.fromkeys(name for name, _ in means)
