@@ -10,7 +10,7 @@ import torch
 # for the rows above it; and how long Newton's method tries for what is then left.
 _SOLVED = 2e-4
 _TRIES = 5
-_NEWTON_STEPS = 15
+_NEWTON_STEPS = 60
 _HALVINGS = 12
 # What Newton's method leaves of an equation, relative to its right-hand side: below the rounding of float32.
 _EXACT = 1e-8
