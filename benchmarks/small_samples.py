@@ -73,11 +73,11 @@ def methods(seed):
     return found
 
 
-def measure(name, n, n_features, n_seeds):
+def measure(task_name, n, n_features, n_seeds):
     """Means over seeds of (UVP, energy distance, seconds), by the name of the method; of its best setting."""
     figures = {}
     for seed in range(n_seeds):
-        X0, X1, X, T = task(name, n, n_features, seed)
+        X0, X1, X, T = task(task_name, n, n_features, seed)
         for key, move in methods(seed).items():
             start = time.process_time()
             moved = move(X0, X1, X)

@@ -21,6 +21,10 @@ def is_below(after, before) -> bool:
     return total(gains) > _EVIDENCE * math.sqrt(variance)
 
 
-def has_learned(start, now) -> bool:
-    """Whether the terms of the loss or of the energy distance, in this order, are below those of the start."""
-    return any(is_below(after, before) for before, after in zip(start, now))
+def has_learned(start, now, *, bound_energy) -> bool:
+    """Whether the terms of the loss or of the energy distance, in this order, are below those of the start.
+
+    With `bound_energy`, those of the energy distance must not be above them either.
+    """
+    strays = bound_energy and is_below(start[1], now[1])
+    return not strays and any(is_below(after, before) for before, after in zip(start, now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ._improvement import has_learned, is_below, total
+from ._improvement import has_learned, total
 
 # Weights of the potentials in their mean with the affine one. The loss is convex in the weight, so that the first
 # that is no better ends the search.
@@ -42,7 +42,7 @@ class Stack:
                 break
             if total(now[0]) < lowest:
                 best, lowest = (potentials, now), total(now[0])
-        if best is None or is_below(start[1], best[1][1]) or not has_learned(start, best[1]):
+        if best is None or not has_learned(start, best[1], bound_energy=True):
             return []
         return list(best[0])
 

@@ -89,7 +89,7 @@ def train(
     start : nn.Module
         The model to beat: it is returned if no check finds a lower held-out loss.
     must_beat_start : bool
-        Whether anything has to be better than `start`, else only than what other checks have found.
+        Whether anything has to be better than `start`, by the rules below, else only than what other checks have found.
     monitor : callable or None
         monitor(model) -> (terms of the validation loss, terms of the energy distance), lower is better for both. Each
         is a sum of means, given as a tuple of Tensors with an entry for every held-out row or pair.
@@ -190,9 +190,8 @@ class _Best:
         loss, energy = map(total, now)
         margin = self.plan.tol * abs(total(self.at_best[0]))
         ends_as_low = is_end and loss < self.to_beat and not is_below(self.at_best[0], now[0])
-        strays = self.bound_energy and is_below(self.at_start[1], now[1])
-        counts = not self.must_beat_start or has_learned(self.at_start, now)
-        better = (loss < self.lowest_loss or ends_as_low) and not strays and counts
+        counts = not self.must_beat_start or has_learned(self.at_start, now, bound_energy=self.bound_energy)
+        better = (loss < self.lowest_loss or ends_as_low) and counts
         clearly = better and loss < self.lowest_loss - margin
         self.checks_without_change = 0 if clearly else self.checks_without_change + 1
         if better:
