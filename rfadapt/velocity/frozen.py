@@ -83,7 +83,10 @@ class FrozenPotential(DisplacementEquations):
         return torch.cat(convex) + (z @ self.quadratic * z).sum(1) / 2
 
     def mean_differences(self, z0, z1):
-        """Means over rows `z0`, minus those over `z1`, of the potential's derivatives in what it is computed with."""
+        """Means over rows `z0` of the potential's derivatives in what it is computed with, minus those over `z1`.
+
+        Rows are of shapes (n0, n_features) and (n1, n_features), derivatives, by name, of those of what they are in.
+        """
         linear, heights = torch.zeros_like(self.linear), torch.zeros_like(self.heights)
         ridges, quadratic = torch.zeros_like(self.ridges), torch.zeros_like(self.quadratic)
         for z, weight in ((z0, 1 / len(z0)), (z1, -1 / len(z1))):

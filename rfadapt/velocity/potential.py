@@ -116,7 +116,18 @@ class ConvexPotential(nn.Module):
 
     @torch.no_grad()
     def shrunk(self, share) -> ConvexPotential:
-        """The mean of this potential, which has the weight `share`, and of one whose map is that between Gaussians."""
+        """The mean of this potential and of one whose map is that between Gaussians.
+
+        Parameters
+        ----------
+        share : float
+            Weight of this potential, from 0 to 1.
+
+        Returns
+        -------
+        ConvexPotential
+            Another one, whose value, map and curvatures are the weighted means of those of the two.
+        """
         shrunk = copy.deepcopy(self)
         for parameter in (shrunk.log_heights, shrunk.log_ridge_heights):
             heights = (share * nn.functional.softplus(parameter)).clamp_min(1e-30)
