@@ -14,9 +14,11 @@ from ._strata import drawn_across, in_order_of_place
 _MAX_ROWS = 131072
 # The rows of domain 0 are put in order again after so many batches, and then whenever their number has doubled.
 _ORDER_AFTER = 64
-# Conjugates with a residual above this share of the spread are improved further, so many times at most.
+# Evaluations for the conjugates of a batch, and at most so many more for those with a residual above this share of the
+# spread.
+_EVALUATIONS = 2
+_MORE_EVALUATIONS = 12
 _CLOSE = 0.05
-_TRIES = 3
 # On a GPU, which would have to tell the host how many are far, evaluations for all: no more errors in as many steps.
 _EVALUATIONS_ON_GPU = 6
 # Batches after which the metric in which conjugates are solved for follows the potential, and rows it is taken from.
@@ -229,20 +231,20 @@ class _Conjugates:
         """
         # Not self.q[index], which takes several times as long.
         q, z, step = (values.index_select(0, index) for values in (self.q, self.z, self.step))
-        if q.is_cuda:
-            z, step, residual = at.solve(q, None, z, step, n_iter=_EVALUATIONS_ON_GPU)
-        else:
-            z, step, residual = self._solve_most(at, q, z, step)
-        self.z.index_copy_(0, index, z)
-        self.step.index_copy_(0, index, step)
-        return z, residual
+        descent = at.descent(q, None, z, step)
+        for _ in range(_EVALUATIONS_ON_GPU if q.is_cuda else _EVALUATIONS):
+            descent.advance(at.map(descent.z))
+        if not q.is_cuda:
+            self._pursue(at, descent, _MORE_EVALUATIONS)
+        self.z.index_copy_(0, index, descent.z)
+        self.step.index_copy_(0, index, descent.step)
+        return descent.z, descent.residual.norm(dim=1)
 
-    def _solve_most(self, at, q, z, step):
-        """Two evaluations for all rows, and more where they are far from solved."""
-        z, step, residual = at.solve(q, None, z, step, n_iter=2)
-        for _ in range(_TRIES):
-            far = (residual > _CLOSE * self.spread).nonzero().squeeze(1)
-            if not len(far):
-                break
-            z[far], step[far], residual[far] = at.solve(q[far], None, z[far], step[far], n_iter=4)
-        return z, step, residual
+    def _pursue(self, at, descent, n_iter):
+        """Go on with the rows that are far from solved, until none is or `n_iter` more evaluations are made."""
+        far = (descent.residual.norm(dim=1) > _CLOSE * self.spread).nonzero().squeeze(1)
+        if n_iter and len(far):
+            some = descent.rows(far)
+            some.advance(at.map(some.z))
+            self._pursue(at, some, n_iter - 1)
+            descent.put(far, some)

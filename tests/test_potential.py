@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import softplus
 
 from rfadapt.velocity import ConvexPotential, PotentialVelocity, gaussian_map
+from rfadapt.velocity.descent import Descent
 
 
 @pytest.fixture(params=[2, 5])
@@ -74,12 +75,50 @@ def test_rows_do_not_depend_on_those_before_them_or_beside_them(potential):
     for n in (70, 3, 51, 70):
         torch.testing.assert_close(at.map(z[:n]), moved[:n])
         torch.testing.assert_close(at.value(z[:n]), values[:n])
-    for t in (None, torch.full((70, 1), 0.7, dtype=torch.float64)):
-        whole = at.solve(moved, t, n_iter=5)
-        parted = potential.frozen()
-        parted.rows = 16
-        for ours, expected in zip(parted.solve(moved, t, n_iter=5), whole, strict=True):
-            torch.testing.assert_close(ours, expected)
+    t = torch.full((70, 1), 0.7, dtype=torch.float64)
+    whole = at.solve(moved, t, n_iter=5)
+    parted = potential.frozen()
+    parted.rows = 16
+    for ours, expected in zip(parted.solve(moved, t, n_iter=5), whole, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("t", [None, 0.7])
+def test_some_rows_of_a_descent_go_on_as_they_would_alone(potential, t):
+    at, n_rows, some = potential.frozen(), 60, torch.arange(5, 60, 3)
+    q = at.map(rows(potential, n_rows))
+    t = None if t is None else torch.full((n_rows, 1), t, dtype=torch.float64)
+
+    def descended(q, t, n_iter):
+        descent = Descent(potential, q, t)
+        for _ in range(n_iter):
+            descent.advance(at.map(descent.z))
+        return descent
+
+    whole, alone = descended(q, t, 2), descended(q[some], t if t is None else t[some], 6)
+    before = descended(q, t, 2)
+    part = whole.rows(some)
+    for _ in range(4):
+        part.advance(at.map(part.z))
+    whole.put(some, part)
+    rest = torch.ones(n_rows, dtype=torch.bool)
+    rest[some] = False
+    for name in ("z", "step", "residual"):
+        ours = getattr(whole, name)
+        torch.testing.assert_close(ours[some], getattr(alone, name))
+        torch.testing.assert_close(ours[rest], getattr(before, name)[rest])
+        assert not torch.allclose(ours[some], getattr(before, name)[some])
+
+
+def test_a_descent_without_a_time_solves_the_equations_of_the_end(potential):
+    at, z = potential.frozen(), rows(potential, 40)
+    q, end = at.map(z), torch.ones(40, 1, dtype=torch.float64)
+    descent = Descent(potential, q, None)
+    for _ in range(8):
+        descent.advance(at.map(descent.z))
+    expected, _, _ = at.solve(q, end, n_iter=8)
+    torch.testing.assert_close(descent.z, expected)
+    assert (descent.z - z).norm() < 0.1 * z.norm()
 
 
 def test_gradients_of_the_parameters(potential):

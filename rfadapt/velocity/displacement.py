@@ -6,6 +6,8 @@ import itertools
 
 import torch
 
+from .descent import Descent
+
 # Residual, relative to the spread, up to which a row is solved; how often gradient steps go on, twenty at a time,
 # for the rows above it; and how long Newton's method tries for what is then left.
 _SOLVED = 2e-4
@@ -26,16 +28,17 @@ class DisplacementEquations:
     The metric of the solutions is that of `potential`.
     """
 
+    def descent(self, q, t, z=None, step=None) -> Descent:
+        """Gradient steps to the solutions, to be told the map where they lead."""
+        return Descent(self.potential, q, t, z, step)
+
     def solve(self, q, t, z=None, step=None, *, n_iter):
         """Solve (1 - t) C0 z + t map(z) = q: where a row that is at x at time `t` came from (q = R x).
-
-        Gradient steps in the metric of the mean curvature, with Barzilai and Borwein's lengths, one for each row.
-        At t = 1 this inverts the map, that is, evaluates the gradient of the convex conjugate.
 
         Parameters
         ----------
         q : Tensor of shape (n, n_features)
-        t : Tensor of shape (n, 1), or None for 1
+        t : Tensor of shape (n, 1)
         z : Tensor of shape (n, n_features), optional
             Where to start; by default at the solution for the linear map of the mean curvature.
         step : Tensor of shape (n, 1), optional
@@ -50,39 +53,14 @@ class DisplacementEquations:
         residual : Tensor of shape (n,)
             Norm of what is left of the equation, one step before the last.
         """
-        potential = self.potential
-        metric = potential.modes / potential.stretches @ potential.modes.T
-        parts = zip(*(x.split(self.rows) if torch.is_tensor(x) else itertools.repeat(None) for x in (q, t, z, step)))
-        found = [self._solve(metric, *part, n_iter) for part in parts]
+        found = []
+        for part in zip(*(itertools.repeat(None) if x is None else x.split(self.rows) for x in (q, t, z, step))):
+            # In parts whose intermediate results stay in a core's cache.
+            descent = self.descent(*part)
+            for _ in range(n_iter):
+                descent.advance(self.map(descent.z))
+            found.append((descent.z, descent.step, descent.residual.norm(dim=1)))
         return found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found)))
-
-    def _solve(self, metric, q, t, z, step, n_iter):
-        """As `solve`, for rows whose intermediate results stay in a core's cache."""
-        potential = self.potential
-        inverse = None if t is None else 1 / (1 - t + t * potential.stretches)
-
-        def precondition(residual):  # at one time, there is one metric for all rows, and one product with it
-            return residual @ metric if t is None else (residual @ potential.modes * inverse) @ potential.modes.T
-
-        def left(z):
-            return q - (self.map(z) if t is None else torch.lerp(z @ potential.covariance0, self.map(z), t))
-
-        z = precondition(q) if z is None else z
-        step = q.new_ones(len(q), 1) if step is None else step
-        residual = left(z)
-        direction = precondition(residual)
-        for _ in range(n_iter - 1):
-            move = step * direction
-            z = z + move
-            new_residual = left(z)
-            new_direction = precondition(new_residual)
-            change = residual - new_residual
-            gain = (move * change).sum(1, keepdim=True)
-            curvature = (change * (direction - new_direction)).sum(1, keepdim=True)
-            usable = torch.minimum(gain, curvature) > 1e-12
-            step = torch.where(usable, gain / curvature, step / 2).clamp_(0.02, 8.0)
-            residual, direction = new_residual, new_direction
-        return torch.addcmul(z, step, direction), step, residual.norm(dim=1)
 
     def solve_fully(self, q, t, z=None, step=None):
         """As `solve`, to the end: rows that the first steps leave unsolved get Newton's method in float64.

@@ -1,0 +1,79 @@
+"""Gradient steps to where rows came from, every row with step lengths of its own."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+
+class Descent:
+    """Gradient steps to the solutions of (1 - t) C0 z + t map(z) = q, one equation for each row.
+
+    They are taken in the metric of the mean curvature, with Barzilai and Borwein's lengths, one for each row. At t = 1
+    this inverts the map, that is, evaluates the gradient of the convex conjugate.
+
+    Parameters
+    ----------
+    potential : ConvexPotential
+        In whose metric steps are taken.
+    q : Tensor of shape (n, n_features)
+    t : Tensor of shape (n, 1), or None
+        None stands for 1, and is quicker.
+    z : Tensor of shape (n, n_features), optional
+        Where to start; by default at the solutions for the linear map of the mean curvature.
+    step : Tensor of shape (n, 1), optional
+        Step lengths to start with, for example of an earlier descent.
+
+    Attributes
+    ----------
+    z, step : Tensor
+        Where the rows are, and the lengths of their last steps.
+    residual : Tensor of shape (n, n_features)
+        What was left of the equations before the last step.
+
+    References
+    ----------
+    Barzilai, Borwein, "Two-point step size gradient methods", IMA Journal of Numerical Analysis 1988.
+    """
+
+    def __init__(self, potential, q, t, z=None, step=None):
+        self._potential, self._q, self._t = potential, q, t
+        if t is None:  # there is one metric for all rows, and one product with it
+            self._metric = potential.modes / potential.stretches @ potential.modes.T
+        self.z = self._precondition(q) if z is None else z
+        self.step = q.new_ones(len(q), 1) if step is None else step
+        self.residual = self._direction = self._move = None
+
+    def advance(self, moved):
+        """Take a step; `moved`, of shape (n, n_features), is the map at `z`."""
+        here = moved if self._t is None else torch.lerp(self.z @ self._potential.covariance0, moved, self._t)
+        residual = self._q - here
+        direction = self._precondition(residual)
+        if self.residual is not None:
+            change = self.residual - residual
+            gain = (self._move * change).sum(1, keepdim=True)
+            curvature = (change * (self._direction - direction)).sum(1, keepdim=True)
+            usable = torch.minimum(gain, curvature) > 1e-12
+            self.step = torch.where(usable, gain / curvature, self.step / 2).clamp_(0.02, 8.0)
+        self.residual, self._direction, self._move = residual, direction, self.step * direction
+        self.z = self.z + self._move
+
+    def rows(self, index):
+        """The descent of some rows, to go on with; `put` brings them back."""
+        some = copy.copy(self)
+        for name in ("_q", "_t", "z", "step", "residual", "_direction", "_move"):
+            if getattr(self, name) is not None:
+                setattr(some, name, getattr(self, name).index_select(0, index))
+        return some
+
+    def put(self, index, some):
+        """Take the rows at `index` to where `some` has brought them; this descent is not to advance after that."""
+        for name in ("z", "step", "residual"):
+            getattr(self, name).index_copy_(0, index, getattr(some, name))
+
+    def _precondition(self, residual):
+        if self._t is None:
+            return residual @ self._metric
+        modes, stretches = self._potential.modes, self._potential.stretches
+        return (residual @ modes / (1 - self._t + self._t * stretches)) @ modes.T
