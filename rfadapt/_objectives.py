@@ -232,19 +232,9 @@ class _Conjugates:
         # Not self.q[index], which takes several times as long.
         q, z, step = (values.index_select(0, index) for values in (self.q, self.z, self.step))
         descent = at.descent(q, None, z, step)
-        for _ in range(_EVALUATIONS_ON_GPU if q.is_cuda else _EVALUATIONS):
-            descent.advance(at.map(descent.z))
+        at.advance(descent, _EVALUATIONS_ON_GPU if q.is_cuda else _EVALUATIONS)
         if not q.is_cuda:
-            self._pursue(at, descent, _MORE_EVALUATIONS)
+            at.pursue(descent, _CLOSE * self.spread, _MORE_EVALUATIONS)
         self.z.index_copy_(0, index, descent.z)
         self.step.index_copy_(0, index, descent.step)
         return descent.z, descent.residual.norm(dim=1)
-
-    def _pursue(self, at, descent, n_iter):
-        """Go on with the rows that are far from solved, until none is or `n_iter` more evaluations are made."""
-        far = (descent.residual.norm(dim=1) > _CLOSE * self.spread).nonzero().squeeze(1)
-        if n_iter and len(far):
-            some = descent.rows(far)
-            some.advance(at.map(some.z))
-            self._pursue(at, some, n_iter - 1)
-            descent.put(far, some)

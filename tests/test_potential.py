@@ -8,7 +8,6 @@ import torch
 from torch.nn.functional import softplus
 
 from rfadapt.velocity import ConvexPotential, PotentialVelocity, gaussian_map
-from rfadapt.velocity.descent import Descent
 
 
 @pytest.fixture(params=[2, 5])
@@ -76,11 +75,10 @@ def test_rows_do_not_depend_on_those_before_them_or_beside_them(potential):
         torch.testing.assert_close(at.map(z[:n]), moved[:n])
         torch.testing.assert_close(at.value(z[:n]), values[:n])
     t = torch.full((70, 1), 0.7, dtype=torch.float64)
-    whole = at.solve(moved, t, n_iter=5)
     parted = potential.frozen()
-    parted.rows = 16
-    for ours, expected in zip(parted.solve(moved, t, n_iter=5), whole, strict=True):
-        torch.testing.assert_close(ours, expected)
+    parted.rows = 3
+    for ours, expected in zip(parted.solve_fully(moved, t), at.solve_fully(moved, t), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("t", [None, 0.7])
@@ -90,16 +88,14 @@ def test_some_rows_of_a_descent_go_on_as_they_would_alone(potential, t):
     t = None if t is None else torch.full((n_rows, 1), t, dtype=torch.float64)
 
     def descended(q, t, n_iter):
-        descent = Descent(potential, q, t)
-        for _ in range(n_iter):
-            descent.advance(at.map(descent.z))
+        descent = at.descent(q, t)
+        at.advance(descent, n_iter)
         return descent
 
     whole, alone = descended(q, t, 2), descended(q[some], t if t is None else t[some], 6)
     before = descended(q, t, 2)
     part = whole.rows(some)
-    for _ in range(4):
-        part.advance(at.map(part.z))
+    at.advance(part, 4)
     whole.put(some, part)
     rest = torch.ones(n_rows, dtype=torch.bool)
     rest[some] = False
@@ -110,15 +106,34 @@ def test_some_rows_of_a_descent_go_on_as_they_would_alone(potential, t):
         assert not torch.allclose(ours[some], getattr(before, name)[some])
 
 
-def test_a_descent_without_a_time_solves_the_equations_of_the_end(potential):
+def test_a_descent_without_a_time_is_that_of_the_end(potential):
     at, z = potential.frozen(), rows(potential, 40)
-    q, end = at.map(z), torch.ones(40, 1, dtype=torch.float64)
-    descent = Descent(potential, q, None)
-    for _ in range(8):
-        descent.advance(at.map(descent.z))
-    expected, _, _ = at.solve(q, end, n_iter=8)
-    torch.testing.assert_close(descent.z, expected)
+    q = at.map(z)
+    descent, expected = at.descent(q, None), at.descent(q, torch.ones(40, 1, dtype=torch.float64))
+    at.advance(descent, 8)
+    at.advance(expected, 8)
+    torch.testing.assert_close(descent.z, expected.z)
     assert (descent.z - z).norm() < 0.1 * z.norm()
+
+
+def test_only_far_rows_go_on(potential):
+    at = potential.frozen()
+    q = at.map(rows(potential, 60))
+    descent, before = at.descent(q, None), at.descent(q, None)
+    for each in (descent, before):
+        at.advance(each, 6)
+    distances = before.residual.norm(dim=1)
+    close = distances.median()
+    at.pursue(descent, close, n_iter=200)
+    torch.testing.assert_close(descent.z[distances <= close], before.z[distances <= close], rtol=0, atol=0)
+    assert (descent.z[distances > close] != before.z[distances > close]).all()
+    assert (descent.residual.norm(dim=1) <= close).all()
+
+    evaluated, evaluate = [], at.map
+    at.map = lambda z: evaluated.append(len(z)) or evaluate(z)
+    at.pursue(before, close, n_iter=6, n_between=2)
+    assert 1 <= len(evaluated) <= 6 and evaluated[0] == (distances > close).sum()
+    assert evaluated == sorted(evaluated, reverse=True)
 
 
 def test_gradients_of_the_parameters(potential):

@@ -8,10 +8,16 @@ import torch
 
 from .descent import Descent
 
-# Residual, relative to the spread, up to which a row is solved; how often gradient steps go on, twenty at a time,
-# for the rows above it; and how long Newton's method tries for what is then left.
+# Descents solve so many parts of rows at once, as beginning an operation takes as long for few rows as for many.
+_PARTS = 8
+# Evaluations for all rows, and how many more there are at most, so many at a time, for those with residuals above this
+# share of the spread.
+_EVALUATIONS = 10
+_MORE_EVALUATIONS = 100
+_EVALUATIONS_BETWEEN = 5
+_CLOSE = 2e-5
+# Rows that then have residuals above this share are left to Newton's method, and how long it tries.
 _SOLVED = 2e-4
-_TRIES = 5
 _NEWTON_STEPS = 60
 _HALVINGS = 12
 # What Newton's method leaves of an equation, relative to its right-hand side: below the rounding of float32.
@@ -32,8 +38,28 @@ class DisplacementEquations:
         """Gradient steps to the solutions, to be told the map where they lead."""
         return Descent(self.potential, q, t, z, step)
 
-    def solve(self, q, t, z=None, step=None, *, n_iter):
+    def advance(self, descent, n_iter):
+        """Let a descent take steps."""
+        for _ in range(n_iter):
+            descent.advance(self.map(descent.z))
+
+    def pursue(self, descent, close, n_iter, n_between=1):
+        """Let the rows of a descent go on that have residuals above `close`, until none has.
+
+        There are at most `n_iter` more evaluations of the map; after every `n_between` those that are close are left.
+        """
+        far = (descent.residual.norm(dim=1) > close).nonzero().squeeze(1)
+        if n_iter > 0 and len(far):
+            some = descent.rows(far)
+            self.advance(some, n_between)
+            self.pursue(some, close, n_iter - n_between, n_between)
+            descent.put(far, some)
+
+    def solve_fully(self, q, t, z=None, step=None):
         """Solve (1 - t) C0 z + t map(z) = q: where a row that is at x at time `t` came from (q = R x).
+
+        Rows that gradient steps leave unsolved get Newton's method in float64: where the map is steep, as between two
+        clumps of the target, gradient steps of any length may cycle.
 
         Parameters
         ----------
@@ -43,51 +69,27 @@ class DisplacementEquations:
             Where to start; by default at the solution for the linear map of the mean curvature.
         step : Tensor of shape (n, 1), optional
             Step lengths to start with, for example from an earlier call.
-        n_iter : int
-            Evaluations of the map.
-
-        Returns
-        -------
-        z : Tensor of shape (n, n_features)
-        step : Tensor of shape (n, 1)
-        residual : Tensor of shape (n,)
-            Norm of what is left of the equation, one step before the last.
-        """
-        found = []
-        for part in zip(*(itertools.repeat(None) if x is None else x.split(self.rows) for x in (q, t, z, step))):
-            # In parts whose intermediate results stay in a core's cache.
-            descent = self.descent(*part)
-            for _ in range(n_iter):
-                descent.advance(self.map(descent.z))
-            found.append((descent.z, descent.step, descent.residual.norm(dim=1)))
-        return found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found)))
-
-    def solve_fully(self, q, t, z=None, step=None):
-        """As `solve`, to the end: rows that the first steps leave unsolved get Newton's method in float64.
-
-        Where the map is steep, as between two clumps of the target, gradient steps of any length may cycle.
 
         Returns
         -------
         z : Tensor of shape (n, n_features)
         step : Tensor of shape (n, 1)
         """
-        spread = q.norm(dim=1).mean()
-        z, step, residual = self.solve(q, t, z, step, n_iter=20)
-        for _ in range(_TRIES):
-            unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
-            if not len(unsolved):
-                return z, step
-            z[unsolved], step[unsolved], residual[unsolved] = self.solve(
-                q[unsolved], t[unsolved], z[unsolved], step[unsolved], n_iter=20
-            )
-        unsolved = (residual > _SOLVED * spread).nonzero().squeeze(1)
+        spread, n_rows = q.norm(dim=1).mean(), _PARTS * self.rows
+        parts = (itertools.repeat(None) if x is None else x.split(n_rows) for x in (q, t, z, step))
+        return tuple(map(torch.cat, zip(*(self._solved(spread, *part) for part in zip(*parts)))))
+
+    def _solved(self, spread, q, t, z, step):
+        descent = self.descent(q, t, z, step)
+        self.advance(descent, _EVALUATIONS)
+        self.pursue(descent, _CLOSE * spread, _MORE_EVALUATIONS, _EVALUATIONS_BETWEEN)
+        unsolved = (descent.residual.norm(dim=1) > _SOLVED * spread).nonzero().squeeze(1)
         if len(unsolved):
-            precise = self.double()
+            precise, z = self.double(), descent.z
             n_rows = _NEWTON_ROWS if not z.is_cuda else max(_NEWTON_ROWS, _NEWTON_NUMBERS // z.shape[1] ** 2)
             for rows in unsolved.split(n_rows):
                 z[rows] = precise._newton(q[rows].double(), t[rows].double(), z[rows].double()).to(z.dtype)
-        return z, step
+        return descent.z, descent.step
 
     def _newton(self, q, t, z):
         """Newton's method with backtracking on the convex function whose gradient is the equation's residual."""
