@@ -70,7 +70,7 @@ def test_duplicated_rows(clouds):
     X0, X1 = (np.repeat(X[:10], 30, axis=0) for X in clouds)
     moved = quick_flow().fit(X0, X1).transform(X0)
     assert energy_distance(moved, X1) < 0.5 * energy_distance(X0, X1)
-    # Up to the last bit of float32: products round by where a row stands in its batch.
+    # Up to the last bits of float32: products round by where a row stands in its batch.
     copies = moved.reshape(10, 30, 2)
     np.testing.assert_allclose(copies, np.repeat(copies[:, :1], 30, axis=1), rtol=1e-6, atol=1e-5)
 

@@ -59,6 +59,10 @@ class Descent:
         self.residual, self._direction, self._move = residual, direction, self.step * direction
         self.z = self.z + self._move
 
+    def far(self, close):
+        """Positions of the rows whose residuals had norms above `close`."""
+        return (self.residual.norm(dim=1) > close).nonzero().squeeze(1)
+
     def rows(self, index):
         """The descent of some rows, to go on with; `put` brings them back."""
         some = copy.copy(self)

@@ -48,8 +48,10 @@ class DisplacementEquations:
 
         There are at most `n_iter` more evaluations of the map; after every `n_between` those that are close are left.
         """
-        far = (descent.residual.norm(dim=1) > close).nonzero().squeeze(1)
-        if n_iter > 0 and len(far):
+        if n_iter <= 0:
+            return
+        far = descent.far(close)
+        if len(far):
             some = descent.rows(far)
             self.advance(some, n_between)
             self.pursue(some, close, n_iter - n_between, n_between)
@@ -83,7 +85,7 @@ class DisplacementEquations:
         descent = self.descent(q, t, z, step)
         self.advance(descent, _EVALUATIONS)
         self.pursue(descent, _CLOSE * spread, _MORE_EVALUATIONS, _EVALUATIONS_BETWEEN)
-        unsolved = (descent.residual.norm(dim=1) > _SOLVED * spread).nonzero().squeeze(1)
+        unsolved = descent.far(_SOLVED * spread)
         if len(unsolved):
             precise, z = self.double(), descent.z
             n_rows = _NEWTON_ROWS if not z.is_cuda else max(_NEWTON_ROWS, _NEWTON_NUMBERS // z.shape[1] ** 2)
