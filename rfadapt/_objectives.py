@@ -235,6 +235,8 @@ class _Conjugates:
         at.advance(descent, _EVALUATIONS_ON_GPU if q.is_cuda else _EVALUATIONS)
         if not q.is_cuda:
             at.pursue(descent, _CLOSE * self.spread, _MORE_EVALUATIONS)
-        self.z.index_copy_(0, index, descent.z)
+        left = descent.residual.norm(dim=1)
+        z = torch.where((left > _CLOSE * self.spread).unsqueeze(1), descent.seen, descent.z)
+        self.z.index_copy_(0, index, z)
         self.step.index_copy_(0, index, descent.step)
-        return descent.z, descent.residual.norm(dim=1)
+        return z, left

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
+
+# Lengths of steps at least and at most. Short ones are for rows between two clumps of the target: the map is steep.
+_SHORTEST, _LONGEST = 1e-3, 8.0
+# No step goes further than this share of where the row began and of the usual distance from the mean, in whitened
+# coordinates.
+_REACH = 0.1
 
 
 class Descent:
@@ -12,6 +19,9 @@ class Descent:
 
     They are taken in the metric of the mean curvature, with Barzilai and Borwein's lengths, one for each row. At t = 1
     this inverts the map, that is, evaluates the gradient of the convex conjugate.
+
+    What the last step has led to is not known. So none goes far, and what has not come close is best taken from before:
+    one row of thousands that is flung out would make training steepen the map there without end.
 
     Parameters
     ----------
@@ -31,6 +41,8 @@ class Descent:
         Where the rows are, and the lengths of their last steps.
     residual : Tensor of shape (n, n_features)
         What was left of the equations before the last step.
+    seen : Tensor of shape (n, n_features)
+        Where the rows were then.
 
     References
     ----------
@@ -43,6 +55,7 @@ class Descent:
             self._metric = potential.modes / potential.stretches @ potential.modes.T
         self.z = self._precondition(q) if z is None else z
         self.step = q.new_ones(len(q), 1) if step is None else step
+        self._reach = _REACH * (math.sqrt(q.shape[1]) + self.z.norm(dim=1, keepdim=True))
         self.residual = self._direction = self._move = None
 
     def advance(self, moved):
@@ -55,9 +68,15 @@ class Descent:
             gain = (self._move * change).sum(1, keepdim=True)
             curvature = (change * (self._direction - direction)).sum(1, keepdim=True)
             usable = torch.minimum(gain, curvature) > 1e-12
-            self.step = torch.where(usable, gain / curvature, self.step / 2).clamp_(0.02, 8.0)
-        self.residual, self._direction, self._move = residual, direction, self.step * direction
-        self.z = self.z + self._move
+            self.step = torch.where(usable, gain / curvature, self.step / 2).clamp_(_SHORTEST, _LONGEST)
+        move = self.step * direction
+        move *= (self._reach / move.norm(dim=1, keepdim=True)).clamp_max_(1.0)
+        self.residual, self._direction, self._move = residual, direction, move
+        self.z = self.z + move
+
+    @property
+    def seen(self):
+        return self.z - self._move
 
     def far(self, close):
         """Positions of the rows whose residuals had norms above `close`."""
@@ -66,14 +85,14 @@ class Descent:
     def rows(self, index):
         """The descent of some rows, to go on with; `put` brings them back."""
         some = copy.copy(self)
-        for name in ("_q", "_t", "z", "step", "residual", "_direction", "_move"):
+        for name in ("_q", "_t", "z", "step", "residual", "_reach", "_direction", "_move"):
             if getattr(self, name) is not None:
                 setattr(some, name, getattr(self, name).index_select(0, index))
         return some
 
     def put(self, index, some):
         """Take the rows at `index` to where `some` has brought them; this descent is not to advance after that."""
-        for name in ("z", "step", "residual"):
+        for name in ("z", "step", "residual", "_move"):
             getattr(self, name).index_copy_(0, index, getattr(some, name))
 
     def _precondition(self, residual):

@@ -85,13 +85,13 @@ class DisplacementEquations:
         descent = self.descent(q, t, z, step)
         self.advance(descent, _EVALUATIONS)
         self.pursue(descent, _CLOSE * spread, _MORE_EVALUATIONS, _EVALUATIONS_BETWEEN)
-        unsolved = descent.far(_SOLVED * spread)
+        z, unsolved = descent.seen, descent.far(_SOLVED * spread)
         if len(unsolved):
-            precise, z = self.double(), descent.z
+            precise = self.double()
             n_rows = _NEWTON_ROWS if not z.is_cuda else max(_NEWTON_ROWS, _NEWTON_NUMBERS // z.shape[1] ** 2)
             for rows in unsolved.split(n_rows):
                 z[rows] = precise._newton(q[rows].double(), t[rows].double(), z[rows].double()).to(z.dtype)
-        return descent.z, descent.step
+        return z, descent.step
 
     def _newton(self, q, t, z):
         """Newton's method with backtracking on the convex function whose gradient is the equation's residual."""

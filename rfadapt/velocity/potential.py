@@ -166,7 +166,7 @@ class ConvexPotential(nn.Module):
     def parameter_groups(self):
         """Groups for the optimiser, with step sizes relative to that of the directions."""
         fast = [self.directions, self.ridge_directions]
-        known = {id(value) for value in (*fast, self.log_weights)}
+        known = {id(value) for value in (*fast, self.log_weights, self.factor)}
         others = [value for value in self.parameters() if id(value) not in known]
         n_features = len(self.constant)
         rate = 1 / math.sqrt(n_features)
@@ -178,6 +178,8 @@ class ConvexPotential(nn.Module):
             {"params": fast, "relative_rate": 1.0},
             {"params": [self.log_weights], "relative_rate": weights_rate, "weight_decay": decay},
             {"params": others, "relative_rate": rate},
+            # If all of its entries move alike, its largest singular value moves n_features times as far as they do.
+            {"params": [self.factor], "relative_rate": min(rate, 4 / n_features)},
         ]
 
 
