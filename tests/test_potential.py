@@ -99,7 +99,7 @@ def test_some_rows_of_a_descent_go_on_as_they_would_alone(potential, t):
     whole.put(some, part)
     rest = torch.ones(n_rows, dtype=torch.bool)
     rest[some] = False
-    for name in ("z", "step", "residual"):
+    for name in ("z", "step", "residual", "seen"):
         ours = getattr(whole, name)
         torch.testing.assert_close(ours[some], getattr(alone, name))
         torch.testing.assert_close(ours[rest], getattr(before, name)[rest])
@@ -114,6 +114,32 @@ def test_a_descent_without_a_time_is_that_of_the_end(potential):
     at.advance(expected, 8)
     torch.testing.assert_close(descent.z, expected.z)
     assert (descent.z - z).norm() < 0.1 * z.norm()
+
+
+def test_residuals_of_a_descent_are_those_where_it_has_looked(potential):
+    at = potential.frozen()
+    q = at.map(rows(potential, 40))
+    descent = at.descent(q, None)
+    for n_iter in (1, 3):
+        at.advance(descent, n_iter)
+        torch.testing.assert_close(descent.residual, q - at.map(descent.seen))
+
+
+def test_no_step_of_a_descent_goes_far(potential):
+    """Not even with a length left from a time when the map was flatter."""
+    at, z = potential.frozen(), rows(potential, 40)
+    descent = at.descent(at.map(z + 10), None, z, torch.full((40, 1), 8.0, dtype=torch.float64))
+    allowed = (math.sqrt(z.shape[1]) + z.norm(dim=1)) / 10
+    at.advance(descent, 1)
+    torch.testing.assert_close((descent.z - z).norm(dim=1), allowed)
+    for _ in range(5):
+        before = descent.z
+        at.advance(descent, 1)
+        assert ((descent.z - before).norm(dim=1) <= allowed * (1 + 1e-9)).all()
+    some = descent.rows(torch.tensor([3, 30]))
+    before = some.z
+    at.advance(some, 1)
+    assert ((some.z - before).norm(dim=1) <= allowed[[3, 30]] * (1 + 1e-9)).all()
 
 
 def test_only_far_rows_go_on(potential):
