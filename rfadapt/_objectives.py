@@ -236,6 +236,7 @@ class _Conjugates:
         if not q.is_cuda:
             at.pursue(descent, _CLOSE * self.spread, _MORE_EVALUATIONS)
         left = descent.residual.norm(dim=1)
+        # The last step of a row that is still far may have led it further astray.
         z = torch.where((left > _CLOSE * self.spread).unsqueeze(1), descent.seen, descent.z)
         self.z.index_copy_(0, index, z)
         self.step.index_copy_(0, index, descent.step)
