@@ -278,7 +278,7 @@ def test_what_the_inverse_finds_is_moved_back_by_a_steep_map(n_estimators):
 
 def test_a_target_of_tight_clumps_in_many_features_is_reached():
     """The map parts the space between ten clumps, far narrower than their distances; it is the gradient of a convex
-    function. Where conjugates leap over the walls between its cells, nothing is learned (52 percent, as the affine map)."""
+    function. Where conjugates leap over walls between its cells, nothing is learned (52, as of the affine map)."""
     rng = np.random.default_rng(1)
     directions, centers = rng.normal(size=(10, 32)), 2 * rng.normal(size=(3, 32))
 
