@@ -63,16 +63,20 @@ class ClumpedTask:
         return cells + hidden @ self._last + ((x @ self._quadratic) * x).sum(1) / 2
 
 
+def rescaled(sample, others):
+    """Both, as float32, in units in which the first has no mean and a mean variance of one."""
+    mean, scale = sample.mean(0), np.sqrt(sample.var(0).mean())
+    return tuple(((rows - mean) / scale).astype(np.float32) for rows in (sample, others))
+
+
 def task(n_features, apart):
     """What a file for w2.py holds."""
     made = ClumpedTask(n_features, apart)
-    X0, X1, X = made.draw(N_ROWS), made.optimal_map(made.draw(N_ROWS)), made.draw(N_TEST)
-    T = made.optimal_map(X)
-    (mean0, mean1), (scale0, scale1) = (X0.mean(0), X1.mean(0)), (np.sqrt(x.var(0).mean()) for x in (X0, X1))
-    source, target = ((x - mean0) / scale0 for x in (X0, X)), ((x - mean1) / scale1 for x in (X1, T))
-    arrays = dict(zip(("X0", "X_test", "X1", "T_test"), (*source, *target), strict=True))
-    variance = arrays["T_test"].var(0).sum()
-    return {name: array.astype(np.float32) for name, array in arrays.items()} | {"var1": variance}
+    X0, X1, X_test = made.draw(N_ROWS), made.optimal_map(made.draw(N_ROWS)), made.draw(N_TEST)
+    T_test = made.optimal_map(X_test)
+    X0, X_test = rescaled(X0, X_test)
+    X1, T_test = rescaled(X1, T_test)
+    return {"X0": X0, "X1": X1, "X_test": X_test, "T_test": T_test, "var1": T_test.var(0, dtype=np.float64).sum()}
 
 
 def main():
