@@ -153,3 +153,11 @@ class Samples:
 def drawn(X, random_state, size):
     """At most `size` rows, drawn without replacement."""
     return X if len(X) <= size else X[random_state.permutation(len(X))[:size]]
+
+
+def is_varying(variance: torch.Tensor, mean0: torch.Tensor, mean1: torch.Tensor) -> torch.Tensor:
+    """Whether features vary, by their variance and their means in both domains.
+
+    Rounding leaves a constant feature a variance of about its square times the float precision.
+    """
+    return variance > 1e-14 * (mean0.square() + mean1.square())

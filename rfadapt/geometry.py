@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ._samples import Samples
+from ._samples import Samples, is_varying
 from .rotation import power
 
 # Scaled copies of data sets up to this size are kept on the training device; larger ones are read row by row.
@@ -100,9 +100,7 @@ def fit_geometry(X0: Samples, X1: Samples, scaling: str | None) -> tuple[Geometr
         pooled = pooled.mean().expand(len(pooled))
     if scaling is None:
         pooled = torch.ones_like(pooled)
-    # Rounding leaves a constant feature a variance of about its square times the float precision.
-    floor = 1e-14 * (mean0.square() + mean1.square())
-    scale = torch.where(pooled > floor, pooled, 1.0).sqrt()
+    scale = torch.where(is_varying(pooled, mean0, mean1), pooled, 1.0).sqrt()
     return Geometry(mean0, mean1, scale), moments(X0, scale), moments(X1, scale)
 
 

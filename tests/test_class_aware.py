@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from rfadapt import AdaptedClassifier
+from rfadapt.adaptation import evidence
 from rfadapt.adaptation.accounts import Account, ImportanceWeights
 from rfadapt.adaptation.class_aware import ClassAware
 from rfadapt.adaptation.evidence import choose_account
@@ -224,6 +226,29 @@ def test_a_mirror_image_is_the_last_resort(rng):
     assert chosen == names[-1] == "mirrored affine"
     chosen, names = weighed(clumps(800)[0] + 1)
     assert chosen == "affine" and "mirrored affine" not in names
+
+
+@pytest.mark.parametrize("name", ["wine", "breast_cancer"])
+def test_units_of_the_features_do_not_decide(name):
+    """Proline has a spread of 300 and ash one of 0.3: by distances as they are, nothing else would be seen."""
+    X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    rng, spread = np.random.default_rng(0), X.std(axis=0)
+    X1 = X[1::2] * np.exp(rng.normal(scale=0.4, size=len(spread))) + rng.normal(scale=0.5, size=len(spread)) * spread
+    pooled = np.sqrt((X[::2].var(axis=0) + X1.var(axis=0)) / 2)
+    mixed = choose_account(X[::2], y[::2], X1, random_state=0)
+    plain = choose_account(X[::2] / pooled, y[::2], X1 / pooled, random_state=0)
+    assert plain.account.name == mixed.account.name == "affine"
+    for one, other in zip(plain.evidence, mixed.evidence, strict=True):
+        assert one["discrepancy"] == pytest.approx(other["discrepancy"], abs=0.02)
+
+
+def test_the_flow_does_not_look_at_units_either(monkeypatch, rng):
+    scalings = []
+    monkeypatch.setattr(evidence, "default_candidates", lambda seed, scaling: scalings.append(scaling) or [])
+    for units in ([1.0, 1.0], [1.0, 1000.0]):
+        X0, X1 = rng.normal(size=(2, 50, 2)) * units
+        choose_account(X0, None, X1, random_state=0)
+    assert scalings == ["common", "feature"]
 
 
 @pytest.mark.parametrize("offset", [[2, 2], [5, -1], [5, 5], [20, 20]], ids=str)

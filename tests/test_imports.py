@@ -15,7 +15,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Who may import whom: a module only those of the layers before its own. A package counts as one module.
 LAYERS = [
-    {"_version", "_random", "_samples", "callbacks", "projection", "masked_labels", "_strata", "_devices"},
+    {"_version", "_random", "_samples", "callbacks", "masked_labels", "_strata", "_devices"},
+    {"projection"},
     {"_kernel_machine", "_improvement"},
     {"target_labels"},
     {"_validation", "_persistence", "_optimisation", "_objectives", "_resources", "_progress", "rotation"}

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from ..projection import are_commensurable
 from ..transport import RectifiedFlowTransport
 from .accounts import Account, AffineAccount, ClassWeights, ImportanceWeights, TransportAccount
 from .discrepancy import Judge
@@ -47,10 +48,10 @@ class Choice:
     reason: str = ""
 
 
-def default_candidates(random_state=None) -> list:
-    """The accounts that are weighed by default, the simplest first."""
+def default_candidates(random_state=None, scaling="common") -> list:
+    """The accounts that are weighed by default, the simplest first; `scaling` is the flow's."""
     # One potential: a flow is weighed often, and seldom taken.
-    flow = RectifiedFlowTransport(scaling="common", n_estimators=1, random_state=random_state)
+    flow = RectifiedFlowTransport(scaling=scaling, n_estimators=1, random_state=random_state)
     return [
         Account(), ClassWeights(), ImportanceWeights(random_state), AffineAccount(random_state=random_state),
         AffineAccount(turned=True, random_state=random_state), AffineAccount(mirrored=True, random_state=random_state),
@@ -117,6 +118,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
     -----
     Discrepancies are taken over at most 1000 rows of each domain, in the 60 directions in which both vary most.
 
+    All of this looks at distances: features that are not commensurable (`rfadapt.projection`) are brought to one unit
+    first.
+
     Examples
     --------
     >>> import numpy as np
@@ -129,7 +133,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
     """
     random_state = check_random_state(random_state)
     if candidates is None:
-        candidates = default_candidates(random_state.randint(np.iinfo(np.int32).max))
+        scaling = "common" if are_commensurable(X0, X1) else "feature"
+        candidates = default_candidates(random_state.randint(np.iinfo(np.int32).max), scaling)
     candidates = [a for a in candidates if type(a) is not Account and not (y0 is None and a.needs_classes)]
     judge = Judge(X0, y0, X1, random_state)
     evidence = _weighed(candidates, judge, X0, y0, X1)
