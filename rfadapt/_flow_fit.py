@@ -81,8 +81,9 @@ class FlowFit:
         return is_turned
 
     def train(
-        self, objective, start, monitor, *, number, max_time, velocity_of, bound_energy=True, must_beat_start=True
-    ):
+        self, objective, start, monitor,
+        *, number, max_time, velocity_of, bound_energy=True, must_beat_start=True, checks_after=0
+    ):  # fmt: skip
         """Minimise an objective, watched by `monitor` or by nothing (None).
 
         Unless it betters `start`, if it must, that is the result. `number` is that of the round, students counting as
@@ -96,6 +97,7 @@ class FlowFit:
             n_iter_no_change=transport.n_iter_no_change,
             tol=transport.tol,
             early_stopping=transport.early_stopping and self.domains.can_watch,
+            checks_after=checks_after,
         )
         with progress_bar(transport.verbose, plan.max_iter, self._title(number)) as progress:
             return train(

@@ -77,11 +77,16 @@ class LearningRate:
         Iterations at most.
     max_time : float or None
         Seconds at most. Whether they end before the iterations do is foreseen by the pace so far.
+
+    Attributes
+    ----------
+    kept_back : float
+        Seconds of these that are left for what follows the last step.
     """
 
     def __init__(self, peak: float, max_iter: int, max_time: float | None = None):
         self.peak, self.last, self._most, self.max_time = peak, max_iter, max_iter, max_time
-        self.is_constant, self._told = True, None
+        self.is_constant, self._told, self.kept_back = True, None, 0.0
         self._start = time.perf_counter()
 
     @property
@@ -93,7 +98,8 @@ class LearningRate:
         if self.max_time is None or iteration % _FORESEE_EVERY:
             return
         elapsed = time.perf_counter() - self._start
-        last = iteration + max(0, math.floor((self.max_time - elapsed) * iteration / elapsed))
+        left = self.max_time - elapsed - self.kept_back
+        last = iteration + max(0, math.floor(left * iteration / elapsed))
         self.last = min(self._most, last)
 
     def begin_earlier(self, seconds: float) -> None:

@@ -103,8 +103,9 @@ def _fit_one(fit, k, trained, known, seconds, stack):
         return fit.velocity if trained and not known else flow_along(fit, *trained, potential, *known[k + 1 :])
 
     potential, n_steps = fit.train(
-        objective, start, monitor, number=0, max_time=seconds, velocity_of=shown, must_beat_start=stack is None
-    )
+        objective, start, monitor, number=0, max_time=seconds, velocity_of=shown, must_beat_start=stack is None,
+        checks_after=0 if stack is None else Stack.usual_checks,
+    )  # fmt: skip
     if stack is not None:
         stack.add(potential, start, monitor)
     return potential, n_steps, potential is start

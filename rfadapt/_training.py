@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long and how fast to train; see the parameters of RectifiedFlowTransport of the same names."""
+    """How long and how fast to train; see the parameters of RectifiedFlowTransport of the same names.
+
+    `max_time` is also for as many checks as `checks_after`, of what is trained, that follow the training.
+    """
 
     max_iter: int
     max_time: float | None
@@ -46,6 +50,7 @@ class TrainingPlan:
     n_iter_no_change: int
     tol: float
     early_stopping: bool
+    checks_after: int
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,9 @@ def train(
     """
     model, rate = objective.model, LearningRate(plan.learning_rate, plan.max_iter, plan.max_time)
     averaged = copy.deepcopy(model).requires_grad_(False)
+    began = time.perf_counter()
     best = _Best(start, monitor, plan, bound_energy, must_beat_start)
+    rate.kept_back = (1 + plan.checks_after) * (time.perf_counter() - began)
     optimizer = Adam(objective.parameter_groups())
     average = Average(model.parameters(), list(averaged.parameters()))
     model.train()
@@ -144,7 +151,10 @@ def train(
             continue
         for mine, theirs in zip(averaged.buffers(), model.buffers()):
             mine.copy_(theirs)
+        began = time.perf_counter()
         validation_loss, energy = best.check(averaged, iteration, is_end=iteration >= rate.last)
+        # As long as the last one: rows are harder to hold against a map the more it has learned.
+        rate.kept_back = (1 + plan.checks_after) * (time.perf_counter() - began)
         if on_check(iteration, rate.last, loss, validation_loss, energy, averaged):
             break
         if plan.early_stopping and best.stalled and rate.is_constant:
