@@ -3,13 +3,14 @@
 import copy
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import AFFINE, NOTHING_LEARNED, SmallNet, quick_flow, relative_error
 
-from rfadapt import Checkpoint, RectifiedFlowTransport
+from rfadapt import Checkpoint, RectifiedFlowTransport, _training
 from rfadapt._optimisation import Adam, LearningRate
 from rfadapt._training import TrainingPlan, _Best
 from rfadapt.metrics import energy_distance
@@ -260,6 +261,36 @@ def test_a_time_limit_ends_training_and_lets_the_step_size_fall(clouds):
     assert 0 < flow.n_iter_ < 1500
 
 
+def test_time_is_kept_back_for_what_follows_the_last_step(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("rfadapt._optimisation.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    rate = LearningRate(1.0, 100_000, max_time=10.0)
+    rate.foresee(100)  # 100 steps have taken a second
+    assert rate.last == 1000
+    rate.kept_back = 4.0
+    rate.foresee(200)
+    assert rate.last == 600
+    rate.kept_back = 40.0  # more than there is: this is the last one
+    rate.foresee(300)
+    assert rate.last == 300
+
+
+@pytest.mark.parametrize(("n_estimators", "checks"), [(1, 1), ("auto", 3)])
+def test_what_is_kept_back_is_a_check_and_those_that_shrink_a_potential(monkeypatch, clouds, n_estimators, checks):
+    rates, ticks = [], iter(range(1000))
+
+    class Watched(LearningRate):
+        def __init__(self, *settings):
+            super().__init__(*settings)
+            rates.append(self)
+
+    monkeypatch.setattr(_training, "LearningRate", Watched)
+    monkeypatch.setattr(_training, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))  # a check takes a tick
+    flow = RectifiedFlowTransport(max_iter=5, max_time=60, n_estimators=n_estimators, width=32, random_state=0)
+    flow.fit(*clouds)
+    assert rates and {rate.kept_back for rate in rates} == {checks}
+
+
 @pytest.mark.parametrize(
     ("n_rows", "max_time", "steps"),
     [(14746, None, 700), (14746, 300, 1843), (1800, None, 225), (450, None, 200), (450, 300, 200)],
@@ -274,7 +305,8 @@ def scripted(*checks, bound_energy=True, must_beat_start=True):
     noise = torch.randn(50, generator=torch.Generator().manual_seed(0))
     noise = (noise - noise.mean()) / noise.std()
     terms = iter([((loss + scale * noise,), (energy + scale * noise,)) for loss, energy, scale in checks])
-    plan = TrainingPlan(max_iter=1, max_time=None, learning_rate=1.0, n_iter_no_change=8, tol=1e-4, early_stopping=True)
+    plan = TrainingPlan(max_iter=1, max_time=None, learning_rate=1.0, n_iter_no_change=8, tol=1e-4,
+                        early_stopping=True, checks_after=0)  # fmt: skip
     best = _Best("start", lambda _: next(terms), plan, bound_energy, must_beat_start)
     for k in range(1, len(checks)):
         best.check(f"check {k}", k, is_end=k == len(checks) - 1)
