@@ -201,8 +201,21 @@ def test_a_refinement_that_blurs_the_classes_is_not_taken(margin, is_refined):
 
 def test_where_classes_blur_the_shift_decides():
     refined = SimpleNamespace(plain_margin_=0.45, margin_=0.2)
-    nothing, affine, flow = (dict(name=n, score=0.3, refined=refined) for n in ("nothing", "affine", "flow"))
+    names = "nothing", "affine", "flow"
+    nothing, affine, flow = (dict(name=n, score=0.3, discrepancy=0.1, refined=refined) for n in names)
     assert best_separated([nothing, affine, flow])[:2] == (affine, False)
+
+
+@pytest.mark.parametrize(
+    ("left", "score", "expected"),
+    [(-0.01, 0.54, "nothing"), (0.0, 0.54, "nothing"), (0.0, 0.56, "affine")]
+    + [(0.4, 0.51, "nothing"), (0.4, 0.53, "affine"), (0.9, 0.51, "affine")],
+)
+def test_the_less_a_simple_account_explains_the_less_is_its_simplicity_worth(left, score, expected):
+    refined = SimpleNamespace(plain_margin_=0.5, margin_=0.5)
+    entries = [dict(name="nothing", score=0.5, discrepancy=left, refined=refined),
+               dict(name="affine", score=score, discrepancy=0.0, refined=refined)]  # fmt: skip
+    assert best_separated(entries)[0]["name"] == expected
 
 
 def test_a_refinement_that_keeps_the_classes_has_not_collapsed(rng):

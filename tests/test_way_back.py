@@ -79,7 +79,7 @@ def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_m
     nothing, affine = Account(), AffineAccount()
     refined = SimpleNamespace(plain_margin_=0.9, margin_=0.9)  # so sure that nothing is refined
     entries = [
-        dict(name=account.name, account=account, score=score, refined=refined, refine=lambda y1, known1: None)
+        dict(name=account.name, account=account, discrepancy=0.0, score=score, refined=refined, refine=lambda *_: None)
         for account, score in ((nothing, 0.5), (affine, 0.9))
     ]
     ways = SimpleNamespace(

@@ -17,6 +17,13 @@ _JUDGED_ROWS = 1000
 _PERMUTATIONS = 200
 # Share of random exchanges of the domains whose discrepancy a shift must exceed.
 _LEVEL = 0.99
+# Squared maximum mean discrepancy from which on domains hardly overlap; without any overlap it is near 1.
+_APART = 2 / 3
+
+
+def apart(discrepancy) -> float:
+    """How far apart two domains are, from 0 (alike) to 1, by their squared maximum mean discrepancy."""
+    return min(max(discrepancy / _APART, 0.0), 1.0)
 
 
 def left_between(moved, X1, random_state) -> float:

@@ -74,11 +74,11 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
     3. With classes, doing nothing and each account that explains the shift are refined by the target's own
        classes (`ClassAware`). The score is the margin between the classes in the target, the mean of before and after
        refining, times the share of the source rows that the refined classifier gets right; for this score it takes the
-       account at its word that the classes keep their (weighed) proportions. The best score wins; within 10 %, the
-       simpler account. It is kept unrefined where a classifier of the moved source alone separates the classes of the
-       target already (unless refining finds over a tenth of the known labels more). A refinement that loses classes of
-       the target does not count. Without classes, or where refining nearly halves the margin, the simplest account that
-       explains the shift wins, unrefined.
+       account at its word that the classes keep their (weighed) proportions. The best score wins; within 10 %, less
+       the more it leaves unexplained, the simpler account. It is kept unrefined where a classifier of the moved source
+       alone separates the classes of the target already (unless refining finds over a tenth of the known labels more).
+       A refinement that loses classes of the target does not count. Without classes, or where refining nearly halves
+       the margin, the simplest account that explains the shift wins, unrefined.
     4. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
        find the source's classes at least as well (the mean of the shares of each) as with those that it gives them

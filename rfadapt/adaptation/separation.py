@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from .class_aware import ClassAware
+from .discrepancy import apart
 
 # Margin between classes in the target with which the source's classifier is sure enough. Beyond it refining found
 # nothing to add in any task, and where the rule itself has changed it took away.
@@ -14,7 +15,7 @@ _SURE = 0.6
 # Share of the margin before that a refinement must keep: where it is much less sure of the target's classes than the
 # source alone was, what it was held to contradicts the source.
 _LEAST_MARGIN = 0.55
-# Share of the score by which a more complex account must be better.
+# Share of the score by which a more complex account must be better than one that leaves the domains alike.
 _BETTER = 0.1
 
 
@@ -46,7 +47,8 @@ def best_separated(entries):
         return entries[0], False, "after every account, refining loses classes of the target"
     best = scored[0]
     for entry in scored[1:]:
-        if entry["score"] > (1 + _BETTER) * best["score"]:
+        # The more a simple account leaves unexplained, the less is its simplicity worth.
+        if entry["score"] > (1 + _BETTER * (1 - apart(best["discrepancy"]))) * best["score"]:
             best = entry
     reason = f"after {best['name']}, the classes of the target separate best"
     if is_sure(best):

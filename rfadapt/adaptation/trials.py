@@ -11,6 +11,7 @@ import numpy as np
 
 from ..projection import Projection
 from .accounts import Account
+from .discrepancy import apart
 from .domains import Domains
 from .movement import Movement
 
@@ -19,8 +20,6 @@ _FOLDS = 3
 # Rows of the target up to which the way back is asked. It takes the target's classes for the source's, without any
 # shift: with more rows, what refining sees of the target's own shape is worth more.
 _FEW_ROWS = 300
-# Squared maximum mean discrepancy from which on the domains hardly overlap; without any overlap it is near 1.
-_APART = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,7 @@ class Trials:
         """
         if len(self.domains.X1) > _FEW_ROWS:
             return True
-        apart = min(max(shift / _APART, 0.0), 1.0)
-        return self._way_back(changed, apart) - self._way_back(plain, apart) >= by
+        return self._way_back(changed, apart(shift)) - self._way_back(plain, apart(shift)) >= by
 
     def learns(self, account, plain) -> bool:
         """Whether the estimator can be trained with an account, and then finds the labels that it is taught.
@@ -110,7 +108,7 @@ class Trials:
         except ValueError:
             return None
 
-    def _way_back(self, movement, apart) -> float:
+    def _way_back(self, movement, share_of_met) -> float:
         """How well the target's rows teach the source's classes, with the classes that a model gives them.
 
         There are two ways. On one, no row is moved: a movement that mixes up the classes leaves the source's for the
@@ -128,7 +126,7 @@ class Trials:
                 return -1.0
             keep = self._projection.keep
             as_they_are = self._taught(keep(domains.X1), given, keep(domains.X0))
-            return (1 - apart) * as_they_are + apart * self._taught(keep(met1), given, keep(met0))
+            return (1 - share_of_met) * as_they_are + share_of_met * self._taught(keep(met1), given, keep(met0))
 
     @cached_property
     def _projection(self):
