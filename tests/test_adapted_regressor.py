@@ -44,6 +44,23 @@ def test_a_stacked_table_and_known_numbers(data, direction):
     np.testing.assert_allclose(again.predict(X_target), model.predict(X_target))
 
 
+@pytest.mark.parametrize("direction", ["source_to_target", "target_to_source"])
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_rows_are_weighed_where_the_regressor_gains_by_it(direction, is_sorted):
+    """A line cannot follow a parabola, but the part of it that the target's rows are on; neighbours can follow all."""
+    rng = np.random.default_rng(0)
+    X, X_target = rng.uniform(-2, 2, size=(600, 1)), rng.normal(1, 0.4, size=(300, 1))
+    X = np.sort(X, axis=0) if is_sorted else X
+    y, y_target = X[:, 0] ** 2 + 0.1 * rng.normal(size=600), X_target[:, 0] ** 2
+    scores = {}
+    for estimator, chosen in ((LinearRegression(), "importance weights"), (KNeighborsRegressor(5), "nothing")):
+        model = AdaptedRegressor(estimator, direction=direction, random_state=0).fit(X, y, X_target=X_target)
+        assert model.chosen_ == chosen and ("nothing to gain" in model.reason_) == (chosen == "nothing")
+        scores[chosen] = model.score(X_target, y_target), estimator.fit(X, y).score(X_target, y_target)
+    assert scores["importance weights"][0] > 0.85 > 0.2 > scores["importance weights"][1]
+    assert scores["nothing"][0] == scores["nothing"][1] > 0.95
+
+
 def test_a_trained_regressor_stays_as_it_is(data):
     X, y, X_target, y_target = data
     trained = FrozenEstimator(LinearRegression().fit(X, y))

@@ -88,7 +88,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
     5. What was chosen is also dropped where the estimator cannot be trained with it or, taught the classes that a
        refinement gives the target's rows, finds fewer of them than untaught: it cannot hold what both domains show
        together, as a normal distribution for each class where some rows lie far out.
-    6. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
+    6. For regression, weights must also make the estimator better at held-out rows of the source, which weigh as they
+       say. Otherwise nothing is done: most estimators learn the same without them, and from more rows.
+    7. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
        not, finds more of them, and hardly by luck (a sign test, p < 0.07).
 
     Parameters
@@ -101,7 +103,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
         Classes of the target, of which only those that `known1` marks are looked at.
     known1 : ndarray of bool of shape (n_target,), optional
     trials : Trials, optional
-        Trains the estimator with accounts, for the way back and for the known labels.
+        Trains the estimator with accounts, for the way back, the known labels and weights in regression.
     random_state : int, RandomState instance or None, default=None
         Draws the halves, and what the default candidates draw.
     candidates : list of Account, optional
@@ -148,10 +150,13 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
         account, is_refined, reason = settled(entries, y1, known1, trials, judge.shift)
         taken = account.start_ if is_refined else account
         return Choice(account if refined else taken, _public(evidence, taken), reason)
+    reason = "no account explains the shift" if judge.tells_apart else "the domains cannot be told apart"
     if explaining:
         best = explaining[0]["account"]
-        return Choice(best, _public(evidence, best), f"{best.name} is the simplest account that explains it")
-    reason = "no account explains the shift" if judge.tells_apart else "the domains cannot be told apart"
+        reason = f"{best.name} is the simplest account that explains it"
+        if trials is None or best.weights_ is None or trials.gains(best):
+            return Choice(best, _public(evidence, best), reason)
+        reason += ", but the estimator has nothing to gain by it"
     return Choice(nothing["account"], _public(evidence, nothing["account"]), reason)
 
 

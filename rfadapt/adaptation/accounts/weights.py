@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
@@ -126,7 +126,9 @@ class ImportanceWeights(Account):
         kernel = Nystroem(gamma=1 / typical_square_distance(rows, random_state),
                           n_components=min(_LANDMARKS, len(rows)), random_state=random_state)
         logistic = LogisticRegression(max_iter=_MAX_ITER)
-        model = GridSearchCV(logistic, {"C": [0.01, 0.1, 1.0, 10.0, 100.0]}, cv=3, scoring="neg_log_loss")
+        # Shuffled, as tables are often sorted.
+        folds = StratifiedKFold(3, shuffle=True, random_state=random_state)
+        model = GridSearchCV(logistic, {"C": [0.01, 0.1, 1.0, 10.0, 100.0]}, cv=folds, scoring="neg_log_loss")
         self._model = make_pipeline(kernel, model).fit(rows, domain)
         self._odds = len(z1) / len(z0)
         self.weights_ = self.weigh(X0, y0)
