@@ -103,18 +103,21 @@ class Trials:
         Sugiyama, Krauledat, Müller, JMLR 2007), and their squared errors must be lower by more than the sampling error
         than without weights. They seldom are: what can bend to all of the source learns less from a few heavy rows.
         """
-        gains = np.zeros(len(self.domains.X0))
+        domains, weights = self.domains, weighing.weights_
+        if len(weights) < _FOLDS:
+            return False
+        gains = np.zeros(len(weights))
         for train, test in KFold(_FOLDS, shuffle=True, random_state=0).split(gains):
-            part, X_test = self.domains.of_source(train), self.domains.X0[test]
-            plain = Movement.by_account(Account(), self.direction)
             weighed = copy.copy(weighing)
-            weighed.weights_ = weighing.weights_[train]
-            before = self._predicted(part, plain, X_test)
-            after = self._predicted(part, Movement.by_account(weighed, self.direction), X_test)
-            if before is None or after is None:
+            weighed.weights_ = weights[train]
+            movements = [Movement.by_account(account, self.direction) for account in (Account(), weighed)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it is trained once more in the end
+                found = [self._predicted(domains.of_source(train), m, domains.X0[test]) for m in movements]
+            if any(numbers is None for numbers in found):
                 return False
-            y = self.domains.y0[test]
-            gains[test] = weighing.weights_[test] * (np.square(before - y) - np.square(after - y))
+            before, after = (np.square(numbers - domains.y0[test]) for numbers in found)
+            gains[test] = weights[test] * (before - after)
         return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
 
     def _given(self, account):
