@@ -105,3 +105,12 @@ class OneSampleAdaptedRegressor(AdaptedRegressor):
 @parametrize_with_checks([OneSampleAdaptedRegressor(Ridge(), AffineTransport())])
 def test_sklearn(estimator, check):
     check(estimator)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("n_source", "n_target"), [(2, 300), (4, 300), (300, 2), (300, 4), (3, 3)])
+def test_of_a_handful_of_rows_nothing_is_said_about_folds(n_source, n_target):
+    rng = np.random.default_rng(0)
+    X, X_target = rng.normal(size=(n_source, 1)), rng.normal(1, 0.3, size=(n_target, 1))
+    model = AdaptedRegressor(LinearRegression(), random_state=0).fit(X, 2 * X[:, 0], X_target=X_target)
+    assert np.isfinite(model.predict(X_target)).all()

@@ -19,6 +19,9 @@ _TOLERANCE = 1e-6
 _MAX_ITER = 1000
 _MAX_WEIGHT = 50.0
 _LANDMARKS = 100
+# Inverse strengths of regularisation of the classifier of domains, and the folds that choose one.
+_STRENGTHS = [0.01, 0.1, 1.0, 10.0, 100.0]
+_FOLDS = 3
 # Rows of each domain that the weights are learned from.
 _WEIGHED_ROWS = 2000
 
@@ -125,10 +128,11 @@ class ImportanceWeights(Account):
         rows, domain = np.concatenate([z0, z1]), np.repeat([0, 1], [len(z0), len(z1)])
         kernel = Nystroem(gamma=1 / typical_square_distance(rows, random_state),
                           n_components=min(_LANDMARKS, len(rows)), random_state=random_state)
-        logistic = LogisticRegression(max_iter=_MAX_ITER)
-        # Shuffled, as tables are often sorted.
-        folds = StratifiedKFold(3, shuffle=True, random_state=random_state)
-        model = GridSearchCV(logistic, {"C": [0.01, 0.1, 1.0, 10.0, 100.0]}, cv=folds, scoring="neg_log_loss")
+        model = LogisticRegression(C=_STRENGTHS[0], max_iter=_MAX_ITER)
+        if min(len(z0), len(z1)) >= _FOLDS:
+            # Shuffled, as tables are often sorted.
+            folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=random_state)
+            model = GridSearchCV(model, {"C": _STRENGTHS}, cv=folds, scoring="neg_log_loss")
         self._model = make_pipeline(kernel, model).fit(rows, domain)
         self._odds = len(z1) / len(z0)
         self.weights_ = self.weigh(X0, y0)
