@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.svm import SVC, NuSVC
 
 from rfadapt import AdaptedClassifier
-from rfadapt.adaptation.accounts import Account, AffineAccount
+from rfadapt.adaptation.accounts import Account, AffineAccount, ClassWeights, ImportanceWeights
 from rfadapt.adaptation.domains import Domains
 from rfadapt.adaptation.evidence import settled
 from rfadapt.adaptation.trials import Trials
@@ -90,6 +90,32 @@ def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_m
     )
     account, is_refined, _ = settled(entries, None, None, ways, NEAR)
     assert (account is affine) == is_kept and not is_refined
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_rows_are_weighed_where_the_estimator_gains_by_it(gains):
+    nothing, weights = Account(), ClassWeights()
+    weights.weights_ = np.ones(5)
+    refined = SimpleNamespace(plain_margin_=0.9, margin_=0.9)  # so sure that nothing is refined
+    entries = [
+        dict(name=account.name, account=account, discrepancy=0.0, score=score, refined=refined)
+        for account, score in ((nothing, 0.5), (weights, 0.9))
+    ]
+    ways = SimpleNamespace(knows_enough=False, gains=lambda account: gains, confirm=lambda *_: True,
+                           learns=lambda *_: True)  # fmt: skip
+    account, _, reason = settled(entries, None, None, ways, NEAR)
+    assert account is (weights if gains else nothing) and ("nothing to gain" in reason) != gains
+
+
+@pytest.mark.parametrize("y_is_curved", [False, True])
+def test_a_line_between_classes_gains_by_weights_where_the_edge_is_curved(y_is_curved):
+    """Weights tell a line which part of a curved edge to follow; a straight edge it finds from all rows as well."""
+    rng = np.random.default_rng(0)
+    X0, X1 = rng.uniform(-2, 2, size=(800, 2)), np.c_[rng.normal(1, 0.3, size=400), rng.uniform(-2, 2, size=400)]
+    edge = X0[:, 0] ** 2 - 1 if y_is_curved else X0[:, 0] - 0.5
+    y0 = (X0[:, 1] > edge).astype(int)
+    weights = ImportanceWeights(0).fit(X0, y0, X1)
+    assert trials(X0, y0, X1, estimator=LogisticRegression()).gains(weights) == y_is_curved
 
 
 @pytest.mark.parametrize(

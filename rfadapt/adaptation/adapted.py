@@ -104,7 +104,10 @@ class AdaptedEstimator(MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
             )
         # Classes explain a shift by weights and labels to train with, which do not reach a frozen classifier.
         y0 = domains.y0 if self._labels == "classes" and not (is_frozen and self.transport == "auto") else None
-        trials = None if is_frozen else Trials(self._trained, self._trained_plainly, domains, self.direction)
+        trials = None
+        if not is_frozen:
+            of_classes = self._labels == "classes"
+            trials = Trials(self._trained, self._trained_plainly, domains, self.direction, of_classes)
         movement = fit_movement(self.transport, self.direction, domains, y0, self.random_state, trials)
         if is_frozen and movement.weights is not None:
             warnings.warn(

@@ -25,6 +25,7 @@ _LEAST_LEFT = 0.05
 _CLEARLY_LESS = 0.5
 # What entries hold besides the evidence.
 _PRIVATE = ("account", "refine", "refined")
+_NO_GAIN = ", but the estimator has nothing to gain by it"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
     5. What was chosen is also dropped where the estimator cannot be trained with it or, taught the classes that a
        refinement gives the target's rows, finds fewer of them than untaught: it cannot hold what both domains show
        together, as a normal distribution for each class where some rows lie far out.
-    6. For regression, weights must also make the estimator better at held-out rows of the source, which weigh as they
-       say. Otherwise nothing is done: most estimators learn the same without them, and from more rows.
+    6. Weights that no refinement goes with must make the estimator better at held-out rows of the source, which weigh
+       as they say. Otherwise nothing is done: most estimators learn the same without them, and from more rows.
     7. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
        not, finds more of them, and hardly by luck (a sign test, p < 0.07).
 
@@ -103,7 +104,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
         Classes of the target, of which only those that `known1` marks are looked at.
     known1 : ndarray of bool of shape (n_target,), optional
     trials : Trials, optional
-        Trains the estimator with accounts, for the way back, the known labels and weights in regression.
+        Trains the estimator with accounts, for the way back, the known labels and weights.
     random_state : int, RandomState instance or None, default=None
         Draws the halves, and what the default candidates draw.
     candidates : list of Account, optional
@@ -156,7 +157,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
         reason = f"{best.name} is the simplest account that explains it"
         if trials is None or best.weights_ is None or trials.gains(best):
             return Choice(best, _public(evidence, best), reason)
-        reason += ", but the estimator has nothing to gain by it"
+        reason += _NO_GAIN
     return Choice(nothing["account"], _public(evidence, nothing["account"]), reason)
 
 
@@ -194,6 +195,9 @@ def settled(entries, y1, known1, trials, shift):
     chosen, is_refined, reason = best_separated(entries)
     taken = next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
     if trials is not None:
+        only_weighs = taken != 0 and not is_refined and chosen["account"].weights_ is not None
+        if only_weighs and not trials.gains(chosen["account"]):
+            taken, reason = 0, reason + _NO_GAIN
         taken, reason = after_trials(ways, taken, reason, trials, y1, shift)
     entry, is_refined = ways[taken]
     account = entry["account"]

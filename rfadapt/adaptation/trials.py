@@ -37,12 +37,15 @@ class Trials:
     domains : Domains
     direction : str
         Which rows are moved.
+    of_classes : bool
+        Whether labels are classes, else numbers.
     """
 
     train: Callable
     train_plain: Callable
     domains: Domains
     direction: str
+    of_classes: bool = True
 
     @property
     def knows_enough(self):
@@ -97,11 +100,12 @@ class Trials:
         return bool((taught == labels).sum() >= (untaught == labels).sum())
 
     def gains(self, weighing) -> bool:
-        """Whether the weights of an account make a regressor better where they say that the target's rows are.
+        """Whether the weights of an account make the estimator better where they say that the target's rows are.
 
         Rows of the source that are held out weigh as they do in training (importance weighted cross-validation:
-        Sugiyama, Krauledat, Müller, JMLR 2007), and their squared errors must be lower by more than the sampling error
-        than without weights. They seldom are: what can bend to all of the source learns less from a few heavy rows.
+        Sugiyama, Krauledat, Müller, JMLR 2007). Their errors, squared if they are of numbers, must be lower by more
+        than the sampling error than without weights. They seldom are: what can bend to all of the source learns less
+        from a few heavy rows.
         """
         domains, weights = self.domains, weighing.weights_
         if len(weights) < _FOLDS:
@@ -114,9 +118,9 @@ class Trials:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it is trained once more in the end
                 found = [self._predicted(domains.of_source(train), m, domains.X0[test]) for m in movements]
-            if any(numbers is None for numbers in found):
+            if any(labels is None for labels in found):
                 return False
-            before, after = (np.square(numbers - domains.y0[test]) for numbers in found)
+            before, after = (_errors(labels, domains.y0[test], self.of_classes) for labels in found)
             gains[test] = weights[test] * (before - after)
         return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
 
@@ -167,3 +171,7 @@ class Trials:
             return 0.0
         y0 = self.domains.y0
         return float(np.mean([(found[y0 == label] == label).mean() for label in np.unique(y0)]))
+
+
+def _errors(found, labels, of_classes):
+    return (found != labels).astype(float) if of_classes else np.square(found - labels)
