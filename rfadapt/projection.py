@@ -67,7 +67,11 @@ def are_commensurable(X0, X1) -> bool:
     measured in millimetres and some in years: a few features of large numbers are then all that a distance sees. Of
     pixels, word counts and embeddings this half has 5 % or more, of the principal components of images 0.7 %.
     """
-    (mean0, variance0), (mean1, variance1) = (Samples(X).mean_and_variance for X in (X0, X1))
+    return _are_commensurable(Samples(X0), Samples(X1))
+
+
+def _are_commensurable(X0, X1):
+    (mean0, variance0), (mean1, variance1) = X0.mean_and_variance, X1.mean_and_variance
     variance = torch.minimum(variance0, variance1)
     variance = variance[is_varying(variance, mean0, mean1)].sort().values
     return bool(variance[: len(variance) // 2].sum() >= _LEAST_SHARE * variance.sum()) or len(variance) < 2
@@ -78,9 +82,10 @@ def units(X0, X1) -> np.ndarray:
 
     1 where they are commensurable; else the standard deviation within the samples, or 1 if there is none.
     """
-    (mean0, variance0), (mean1, variance1) = (Samples(X).mean_and_variance for X in (X0, X1))
+    samples = Samples(X0), Samples(X1)  # which keep what they have found
+    if _are_commensurable(*samples):
+        return np.ones(X0.shape[1], dtype=np.result_type(X0.dtype, np.float32))
+    (mean0, variance0), (mean1, variance1) = (rows.mean_and_variance for rows in samples)
     pooled = (variance0 + variance1) / 2
-    if are_commensurable(X0, X1):
-        pooled = torch.ones_like(pooled)
     deviations = torch.where(is_varying(pooled, mean0, mean1), pooled, 1.0).sqrt().numpy()
     return deviations.astype(np.result_type(X0.dtype, np.float32))
