@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
+
 import torch
 
 # Intermediate results of a batch: this much on the CPU, and this share of what is free on a GPU.
@@ -75,5 +78,18 @@ class Replayed:
         present.wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads may use the device meanwhile.
-        with torch.cuda.graph(self._graph, stream=beside, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(self._graph, stream=beside, capture_error_mode="thread_local")
+        with _without_garbage_collection(), recording:
             self._output = self._function(*self._inputs)
+
+
+@contextmanager
+def _without_garbage_collection():
+    """A recording of an earlier fit that is thrown away while another one is made would spoil it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,5 +1,6 @@
 """On a CUDA device: the same results as on the CPU, and no step of training waits for the device."""
 
+import gc
 from contextlib import contextmanager
 
 import numpy as np
@@ -54,6 +55,25 @@ def test_a_replayed_function_takes_every_call_s_inputs():
         answers.append(replayed(x.cuda(), index.cuda()))
         expected.append(n * x.sum(1)[index])
     torch.testing.assert_close(torch.stack(answers).cpu(), torch.stack(expected))
+
+
+def test_what_is_thrown_away_meanwhile_does_not_spoil_a_recording():
+    """Recordings of an earlier fit are garbage that the collector may find at any moment."""
+    x = torch.ones(3, device="cuda")
+    earlier = Replayed(lambda x: x + 1)
+    earlier(x)
+    earlier.itself = earlier
+    garbage = [earlier]
+    del earlier
+
+    def function(x):
+        if torch.cuda.is_current_stream_capturing():
+            garbage.clear()
+            if gc.isenabled():  # the collector may come by
+                gc.collect()
+        return x + 2
+
+    torch.testing.assert_close(Replayed(function)(x).cpu(), torch.full((3,), 3.0))
 
 
 def test_a_step_of_the_semi_dual_does_not_wait():
