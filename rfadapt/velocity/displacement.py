@@ -6,14 +6,14 @@ import itertools
 
 import torch
 
-from .descent import Descent
+from .quasi_newton import QuasiNewton
 
-# Descents solve so many parts of rows at once, as beginning an operation takes as long for few rows as for many.
+# So many parts of rows at once, as beginning an operation takes as long for few rows as for many.
 _PARTS = 8
 # Evaluations for all rows, and how many more there are at most, so many at a time, for those with residuals above this
 # share of the spread.
 _EVALUATIONS = 10
-_MORE_EVALUATIONS = 100
+_MORE_EVALUATIONS = 200
 _EVALUATIONS_BETWEEN = 5
 _CLOSE = 2e-5
 # Rows that then have residuals above this share are left to Newton's method, and how long it tries.
@@ -29,39 +29,51 @@ _NEWTON_NUMBERS = 2**25
 
 
 class DisplacementEquations:
-    """The equations of the flow along a convex potential, solved with its `map`, `value`, `curvatures` and `double`.
+    """The equations of the flow along a convex potential, (1 - t) C0 z + t map(z) = q, and their solutions.
 
-    The metric of the solutions is that of `potential`.
+    Subclasses have the potential's `value`, `map`, both in one (`value_and_map`), `curvatures`, and the same in float64
+    (`double`). The metric of the solutions is that of `potential`.
     """
 
-    def descent(self, q, t, z=None, step=None) -> Descent:
-        """Gradient steps to the solutions, to be told the map where they lead."""
-        return Descent(self.potential, q, t, z, step)
+    def residual(self, z, q, t):
+        """What is left of the equations at `z`, of shape (n, n_features); `t` may be None, for 1."""
+        moved = self.map(z)
+        return q - (moved if t is None else torch.lerp(z @ self.potential.covariance0, moved, t))
 
-    def advance(self, descent, n_iter):
-        """Let a descent take steps."""
+    def merit(self, z, q, t):
+        """The convex functions that have their minima at the solutions, of shape (n,), and minus their gradients."""
+        value, moved = self.value_and_map(z)
+        linear = z @ self.potential.covariance0
+        value = (1 - t[:, 0]) * (z * linear).sum(1) / 2 + t[:, 0] * value - (q * z).sum(1)
+        return value, q - torch.lerp(linear, moved, t)
+
+    def advance(self, solver, n_iter):
+        """Let a `RowSolver` take steps."""
         for _ in range(n_iter):
-            descent.advance(self.map(descent.z))
+            solver.advance(self)
 
-    def pursue(self, descent, close, n_iter, n_between=1):
-        """Let the rows of a descent go on that have residuals above `close`, until none has.
+    def pursue(self, solver, close, n_iter, n_between=1):
+        """Let the rows of a solver go on that have residuals above `close`, until none has.
 
         There are at most `n_iter` more evaluations of the map; after every `n_between` those that are close are left.
         """
-        if n_iter <= 0:
-            return
-        far = descent.far(close)
-        if len(far):
-            some = descent.rows(far)
+        some, index = solver, None
+        for _ in range(0, n_iter, n_between):
+            far = some.far(close)
+            if not len(far):
+                break
+            if len(far) < len(some.z):
+                if index is not None:
+                    solver.put(index, some)
+                some, index = some.rows(far), far if index is None else index[far]
             self.advance(some, n_between)
-            self.pursue(some, close, n_iter - n_between, n_between)
-            descent.put(far, some)
+        if index is not None:
+            solver.put(index, some)
 
-    def solve_fully(self, q, t, z=None, step=None):
+    def solve_fully(self, q, t, z=None):
         """Solve (1 - t) C0 z + t map(z) = q: where a row that is at x at time `t` came from (q = R x).
 
-        Rows that gradient steps leave unsolved get Newton's method in float64: where the map is steep, as between two
-        clumps of the target, gradient steps of any length may cycle.
+        Rows that quasi-Newton steps leave unsolved get Newton's method, in float64.
 
         Parameters
         ----------
@@ -69,29 +81,26 @@ class DisplacementEquations:
         t : Tensor of shape (n, 1)
         z : Tensor of shape (n, n_features), optional
             Where to start; by default at the solution for the linear map of the mean curvature.
-        step : Tensor of shape (n, 1), optional
-            Step lengths to start with, for example from an earlier call.
 
         Returns
         -------
-        z : Tensor of shape (n, n_features)
-        step : Tensor of shape (n, 1)
+        Tensor of shape (n, n_features)
         """
         spread, n_rows = q.norm(dim=1).mean(), _PARTS * self.rows
-        parts = (itertools.repeat(None) if x is None else x.split(n_rows) for x in (q, t, z, step))
-        return tuple(map(torch.cat, zip(*(self._solved(spread, *part) for part in zip(*parts)))))
+        parts = (itertools.repeat(None) if x is None else x.split(n_rows) for x in (q, t, z))
+        return torch.cat([self._solved(spread, *part) for part in zip(*parts)])
 
-    def _solved(self, spread, q, t, z, step):
-        descent = self.descent(q, t, z, step)
-        self.advance(descent, _EVALUATIONS)
-        self.pursue(descent, _CLOSE * spread, _MORE_EVALUATIONS, _EVALUATIONS_BETWEEN)
-        z, unsolved = descent.seen, descent.far(_SOLVED * spread)
+    def _solved(self, spread, q, t, z):
+        solver = QuasiNewton(self.potential, q, t, z)
+        self.advance(solver, _EVALUATIONS)
+        self.pursue(solver, _CLOSE * spread, _MORE_EVALUATIONS, _EVALUATIONS_BETWEEN)
+        z, unsolved = solver.z, solver.far(_SOLVED * spread)
         if len(unsolved):
             precise = self.double()
             n_rows = _NEWTON_ROWS if not z.is_cuda else max(_NEWTON_ROWS, _NEWTON_NUMBERS // z.shape[1] ** 2)
             for rows in unsolved.split(n_rows):
                 z[rows] = precise._newton(q[rows].double(), t[rows].double(), z[rows].double()).to(z.dtype)
-        return z, descent.step
+        return z
 
     def _newton(self, q, t, z):
         """Newton's method with backtracking on the convex function whose gradient is the equation's residual."""

@@ -222,7 +222,7 @@ class PotentialVelocity(nn.Module):
         if not t.any():
             return torch.addmm(x, at.map(x @ whitening), whitening, beta=-1)
         t = t.unsqueeze(1)
-        z0, _ = at.solve_fully(x @ unwhitening, t)
+        z0 = at.solve_fully(x @ unwhitening, t)
         x0 = z0 @ unwhitening
         # The two differ by what is left of the equation. Late, it must not move rows off x0: the map may be steep.
         return torch.where(t < 0.5, at.map(z0) @ whitening - x0, (x - x0) / t)
