@@ -1,4 +1,4 @@
-"""Quasi-Newton steps to where rows came from: fewer than gradient steps take, and never uphill."""
+"""Quasi-Newton steps to where rows came from, which do not cycle where the map is steep as gradient steps do."""
 
 from __future__ import annotations
 
