@@ -8,7 +8,6 @@ import torch
 
 from ._devices import replayed
 from ._strata import drawn_across, in_order_of_place
-from .velocity.descent import Descent
 
 # Rows of domain 1 whose conjugates are remembered, and of domain 0 that are in order, at most: enough for any
 # potential, and bounds memory.
@@ -232,7 +231,7 @@ class _Conjugates:
         """
         # Not self.q[index], which takes several times as long.
         q, z, step = (values.index_select(0, index) for values in (self.q, self.z, self.step))
-        descent = Descent(at.potential, q, None, z, step)
+        descent = at.descent(q, z, step)
         at.advance(descent, _EVALUATIONS_ON_GPU if q.is_cuda else _EVALUATIONS)
         if not q.is_cuda:
             at.pursue(descent, _CLOSE * self.spread, _MORE_EVALUATIONS)

@@ -6,6 +6,7 @@ import itertools
 
 import torch
 
+from .descent import Descent
 from .quasi_newton import QuasiNewton
 
 # So many parts of rows at once, as beginning an operation takes as long for few rows as for many.
@@ -34,6 +35,10 @@ class DisplacementEquations:
     Subclasses have the potential's `value`, `map`, both in one (`value_and_map`), `curvatures`, and the same in float64
     (`double`). The metric of the solutions is that of `potential`.
     """
+
+    def descent(self, q, z, step) -> Descent:
+        """Gradient steps to where the rows `q` came from (t = 1), which begin at `z`."""
+        return Descent(self.potential, q, None, z, step)
 
     def residual(self, z, q, t):
         """What is left of the equations at `z`, of shape (n, n_features); `t` may be None, for 1."""
