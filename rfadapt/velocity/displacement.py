@@ -111,7 +111,7 @@ class DisplacementEquations:
         """Newton's method with backtracking on the convex function whose gradient is the equation's residual."""
         rows, found = torch.arange(len(z), device=z.device), z.clone()
         for _ in range(_NEWTON_STEPS):
-            gradient = torch.lerp(z @ self.potential.covariance0, self.map(z), t) - q
+            gradient = -self.residual(z, q, t)
             left = gradient.norm(dim=1) > _EXACT * q.norm(dim=1)
             if not left.any():
                 break
@@ -126,17 +126,12 @@ class DisplacementEquations:
 
     def _newton_step(self, q, t, z, gradient):
         """Where one step leads, the same place where none leads down, and whether one does."""
-        C0 = self.potential.covariance0
-
-        def merit(z):
-            return (1 - t[:, 0]) * (z @ C0 * z).sum(1) / 2 + t[:, 0] * self.value(z) - (q * z).sum(1)
-
-        curvature = torch.lerp(C0.expand(len(z), -1, -1), self.curvatures(z), t[:, :, None])
+        curvature = torch.lerp(self.potential.covariance0.expand(len(z), -1, -1), self.curvatures(z), t[:, :, None])
         move = -torch.linalg.solve(curvature, gradient)
-        slope, here = (gradient * move).sum(1), merit(z)
+        slope, here = (gradient * move).sum(1), self.merit(z, q, t)[0]
         length, moved = torch.ones_like(slope), torch.zeros_like(slope, dtype=torch.bool)
         for _ in range(_HALVINGS):
-            moved = merit(z + length[:, None] * move) <= here + 1e-4 * length * slope
+            moved = self.merit(z + length[:, None] * move, q, t)[0] <= here + 1e-4 * length * slope
             if moved.all():
                 break
             length = torch.where(moved, length, length / 2)
