@@ -22,7 +22,7 @@ _CLOSE = 0.05
 # On a GPU, which would have to tell the host how many are far, evaluations for all: no more errors in as many steps.
 _EVALUATIONS_ON_GPU = 6
 # Batches after which the metric in which conjugates are solved for follows the potential, and rows it is taken from.
-_CALIBRATE_EVERY = 25
+_CALIBRATE_EVERY = 100
 _CALIBRATION_ROWS = 64
 
 

@@ -84,7 +84,8 @@ class FrozenPotential(DisplacementEquations):
         return torch.cat(values), out
 
     def _map(self, layers, out):
-        ridge_pulls, moves = self._backwards(layers)
+        torch.mm(self.weighted, layers.shares, out=layers.pulls)
+        ridge_pulls, moves = layers.ridge_pulls.mul_(layers.slopes), layers.z_pulls
         # The gradient is made as columns: adding transposed results to rows takes several times as long.
         moves.addmm_(self.ridge_directions.T, ridge_pulls).addmm_(self.quadratic, layers.z)
         out.copy_(moves.T)
@@ -105,7 +106,9 @@ class FrozenPotential(DisplacementEquations):
                 layers = self._layers(rows)
                 linear.addmm_(layers.shares, layers.inputs.T, alpha=weight)
                 heights.add_(layers.bits().sum(1), alpha=weight)
-                ridges.addmm_(self._backwards(layers)[0], layers.coordinates.T, alpha=weight)
+                # Fewer rows of the product than `_map` needs, which saves a tenth of the time in many features.
+                torch.mm(self.weighted[: self.n_ridges], layers.shares, out=layers.ridge_pulls)
+                ridges.addmm_(layers.ridge_pulls.mul_(layers.slopes), layers.coordinates.T, alpha=weight)
             quadratic.addmm_(z.T, z, alpha=weight / 2)
         slope = linear.sum(0) / self.n_groups
         linear *= self.member_heights[:, None]
@@ -150,11 +153,6 @@ class FrozenPotential(DisplacementEquations):
         torch.sum(groups, 0, out=layers.sums)
         groups.div_(layers.sums)
         return layers
-
-    def _backwards(self, layers):
-        """Derivatives in u and, but for the quadratic part, through the inputs z, at each column."""
-        torch.mm(self.weighted, layers.shares, out=layers.pulls)
-        return layers.ridge_pulls.mul_(layers.slopes), layers.z_pulls
 
     def _memory(self, n):
         """Where the results for `n` rows go: the same places again and again, as others are not in the caches."""
