@@ -22,8 +22,10 @@ _FEW_ROWS = 2048
 _MAX_HELD_OUT = 8192
 
 
-def fit_potentials(fit) -> tuple[int, bool]:
+def fit_potentials(fit, max_time) -> tuple[int, bool]:
     """Train new potentials for a `FlowFit`, or go on with those it has, and give it the velocity along their mean.
+
+    It takes `max_time` seconds at most, if that is not None.
 
     Each new one holds out other rows, so that the mean has learned from all of them. Several are shrunk towards the
     affine map as far as these rows say.
@@ -37,15 +39,15 @@ def fit_potentials(fit) -> tuple[int, bool]:
     """
     transport, start = fit.transport, time.perf_counter()
     known = list(fit.velocity.learned.potentials) if fit.continues else []
-    grows = transport.n_estimators == "auto" and transport.max_time is not None and not known
+    grows = transport.n_estimators == "auto" and max_time is not None and not known
     n_potentials = len(known) or _planned_potentials(fit)
     stack = Stack() if fit.domains.can_watch and not known and (n_potentials > 1 or grows) else None
     trained, n_iter, fold, learns_nothing = [], 0, 0, False
     fit.was_stopped = False
     while len(trained) < n_potentials and not fit.was_stopped:
         k, seconds = len(trained), None
-        if transport.max_time is not None:
-            seconds = max(0.0, transport.max_time - (time.perf_counter() - start)) / (n_potentials - k)
+        if max_time is not None:
+            seconds = max(0.0, max_time - (time.perf_counter() - start)) / (n_potentials - k)
         if k and not known:
             fold += 1
             fit.domains.hold_out(fold)
@@ -54,7 +56,7 @@ def fit_potentials(fit) -> tuple[int, bool]:
         trained.append(potential)
         if k == 0 and grows:
             spent = time.perf_counter() - start
-            n_potentials = min(_MOST_POTENTIALS, math.floor(transport.max_time / spent + 1 - _SHORTEST))
+            n_potentials = min(_MOST_POTENTIALS, math.floor(max_time / spent + 1 - _SHORTEST))
         if stack is None:
             learns_nothing = is_start
             fit.velocity = flow_along(fit, *trained, *known[k + 1 :])

@@ -34,10 +34,15 @@ def run_rounds(fit) -> None:
 
 def _fit_optimal_flow(fit):
     """Fit potentials, and anew with domain 0 turned where they show no more than the affine map and a turn does."""
-    n_iter, learns_nothing = fit_potentials(fit)
+    start, left = time.perf_counter(), fit.transport.max_time
+    n_iter, learns_nothing = fit_potentials(fit, left)
     may_turn = fit.transport.rotation == "auto" and not fit.continues and fit.domains.can_watch
+    if left is not None:
+        # What has learned nothing when most of the time is over may have had too little of it.
+        left -= time.perf_counter() - start
+        may_turn &= left > fit.transport.max_time / 2
     if may_turn and learns_nothing and fit.turn():
-        n_iter += fit_potentials(fit)[0]
+        n_iter += fit_potentials(fit, left)[0]
     return n_iter
 
 

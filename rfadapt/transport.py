@@ -74,8 +74,9 @@ class RectifiedFlowTransport(InvertibleTransport):
         Whether domain 0 is turned before the flow starts, as a camera may be against another one. The optimal flow
         moves every row as little as it can and so never turns a cloud as a whole. True finds the turn that exact
         transport and Procrustes agree on (see `rfadapt.rotation`). "auto" does so for the optimal flow where the rows
-        are too few to show it more than the affine map (training is then undone, see `validation_fraction`), and
-        takes the turn only if it brings held-out rows clearly closer to their target. False never turns.
+        are too few to show it more than the affine map (training is then undone, see `validation_fraction`) within
+        half of `max_time`, and takes the turn only if it brings held-out rows clearly closer to their target. False
+        never turns.
     n_reflow : int, default=0
         Rounds of reflow: refit on the pairs that the flow itself makes, from both ends. Every round
         straightens the paths and lowers the transport cost, as far as the fit is exact. The path and the prediction

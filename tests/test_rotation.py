@@ -143,3 +143,9 @@ def test_few_rows_of_a_turned_sensor_turn_the_flow():
         for transport in (flow, straight, AffineTransport().fit(X_drifted, data.X0))
     ]
     assert errors[0] < 0.8 * min(errors[1:])
+
+
+def test_a_flow_without_time_to_learn_does_not_turn():
+    data = load_drifted_digits(random_state=0)
+    flow = RectifiedFlowTransport(scaling="common", max_time=0.01, random_state=0).fit(data.X1[:450], data.X0)
+    assert flow.geometry_.rotation is None
