@@ -24,6 +24,8 @@ _EVALUATIONS_ON_GPU = 6
 # Batches after which the metric in which conjugates are solved for follows the potential, and rows it is taken from.
 _CALIBRATE_EVERY = 100
 _CALIBRATION_ROWS = 64
+# Batches are this part of their size while the step size is constant, and grow by as much at a time as it falls.
+_STAGES = 4
 
 
 class Regression:
@@ -64,7 +66,7 @@ class Regression:
     def parameter_groups(self):
         return [{"params": list(self.model.parameters()), "relative_rate": 1.0}]
 
-    def set_gradients(self):
+    def set_gradients(self, fallen):
         x_t, t, target, weight = self.regression(*self.pairs.sample(self.batch_size, self.generator))
         with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss = (weight * (self.model(x_t, t).float() - target).square().sum(1)).mean()
@@ -108,13 +110,16 @@ class SemiDual:
     of the rows of domain 1, and of where the map takes those of domain 0. The two means that the gradient is the
     difference of then vary far less, where there are few features, than those of rows drawn independently.
 
+    Of more rows than a batch has, the first batches have a quarter of its size: while the step size is large, as many
+    more steps are worth more than less noise. They grow as it falls. (On a GPU they take as long, and do not.)
+
     Parameters
     ----------
     model : ConvexPotential
     rows0, rows1 : Rows
         Training rows of the two domains.
     batch_size : int
-        Rows of each domain in a batch.
+        Rows of each domain in the last batches.
     generator : torch.Generator
         Source of all draws, on the CPU.
 
@@ -136,22 +141,24 @@ class SemiDual:
         self.batch_size, self.generator = min(batch_size, max(len(rows0), len(rows1))), generator
         x1 = rows1.rows(self._some(len(rows1)))
         self.conjugates = _Conjugates(model, x1)
+        self._grows = not x1.is_cuda and self.batch_size < min(len(rows0), len(rows1))
         self._order1 = in_order_of_place(x1, self.batch_size)
         self._begin()
 
     def parameter_groups(self):
         return self.model.parameter_groups()
 
-    def set_gradients(self):
+    def set_gradients(self, fallen=1.0):
         if self._n_batches % _CALIBRATE_EVERY == 0:
             self.model.calibrate(self.conjugates.z[:_CALIBRATION_ROWS])
         if self._n_batches == self._order_at:
             self._set_order()
             self._order_at = max(_ORDER_AFTER, 2 * self._n_batches)
         self._n_batches += 1
-        index0, index1 = (
-            drawn_across(order, self.batch_size, self.generator) for order in (self._order0, self._order1)
-        )
+        n = self.batch_size
+        if self._grows:
+            n = -(-n * (1 + math.ceil((_STAGES - 1) * fallen)) // _STAGES)
+        index0, index1 = (drawn_across(order, n, self.generator) for order in (self._order0, self._order1))
         x0 = self.rows0.rows(index0)
         return self._gradients_at(x0, index1.to(x0.device, non_blocking=True))
 

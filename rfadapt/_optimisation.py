@@ -113,12 +113,15 @@ class LearningRate:
         self.last = self._most = min(self.last, iteration + length)
         self.is_constant = False
 
+    def fallen(self, iteration: int) -> float:
+        """How much of the fall is over, from 0 to 1."""
+        left = (self.last - iteration) / max(1, self.last - self._fall_start)
+        return 1 - max(0.0, min(1.0, left))
+
     def __call__(self, iteration: int) -> float:
-        fall_start = self._fall_start
-        self.is_constant &= iteration < fall_start
+        self.is_constant &= iteration < self._fall_start
         warm = min(1.0, (iteration + 1) / _WARM_UP)
-        left = (self.last - iteration) / max(1, self.last - fall_start)
-        return self.peak * warm * max(0.0, min(1.0, left))
+        return self.peak * warm * (1 - self.fallen(iteration))
 
 
 class Average:

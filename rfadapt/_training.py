@@ -30,8 +30,11 @@ class Objective(Protocol):
     def parameter_groups(self) -> list[dict]:
         """Groups for the optimiser; `relative_rate` multiplies the step size of a group."""
 
-    def set_gradients(self) -> torch.Tensor:
-        """Draw a batch, set every parameter's `grad`, and return the loss, on the device."""
+    def set_gradients(self, fallen: float) -> torch.Tensor:
+        """Draw a batch, set every parameter's `grad`, and return the loss, on the device.
+
+        `fallen`, from 0 to 1, is how far the step size has fallen: batches may grow with it.
+        """
 
     def restart(self) -> None:
         """Forget whatever was remembered of the weights that training now leaves."""
@@ -129,7 +132,7 @@ def train(
     model.train()
     iteration, restarts, losses = 0, 0, []
     while iteration < rate.last:
-        losses.append(objective.set_gradients())
+        losses.append(objective.set_gradients(rate.fallen(iteration)))
         optimizer.step(rate(iteration))
         average.update(iteration, rate.last)
         iteration += 1

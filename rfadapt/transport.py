@@ -115,12 +115,13 @@ class RectifiedFlowTransport(InvertibleTransport):
     max_iter : int or "auto", default="auto"
         Optimiser steps per round, and of each potential. "auto" is 3000 for a regressed field. For a potential it is
         an eighth of the rows, as few rows are soon learned by heart, but at least 200, and without `max_time` at most
-        700.
+        1000.
     max_time : float or None, default=None
         Seconds of training per round at most. If fewer steps than `max_iter` fit in, the step size falls in time to
         end with them, and the result depends on the pace of the machine, also with a `random_state`.
     batch_size : int or "auto", default="auto"
-        Pairs per step, or rows of each domain ("potential"). "auto" is 1024 pairs or 2048 rows.
+        Pairs per step, or rows of each domain ("potential"). "auto" is 1024 pairs or 2048 rows. Of more rows than that,
+        a potential's batches begin on a CPU with a quarter of it, and grow as the step size falls.
     learning_rate : float or "auto", default="auto"
         Peak step size of Adam. "auto" takes the velocity field's own `learning_rate`, else 1e-3.
     early_stopping : bool, default=True
@@ -466,7 +467,7 @@ class RectifiedFlowTransport(InvertibleTransport):
         if not self._is_potential():
             return 3000
         enough = max(200, n_rows // 8)
-        return min(700, enough) if self.max_time is None else enough
+        return min(1000, enough) if self.max_time is None else enough
 
     def _batch_size(self):
         if self.batch_size != "auto":

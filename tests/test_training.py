@@ -11,9 +11,12 @@ import torch
 from conftest import AFFINE, NOTHING_LEARNED, SmallNet, quick_flow, relative_error
 
 from rfadapt import Checkpoint, RectifiedFlowTransport, _training
+from rfadapt._objectives import SemiDual
 from rfadapt._optimisation import Adam, LearningRate
 from rfadapt._training import TrainingPlan, _Best
+from rfadapt.geometry import TensorRows
 from rfadapt.metrics import energy_distance
+from rfadapt.velocity import ConvexPotential
 
 
 def test_history_of_a_reflow(clouds):
@@ -293,7 +296,7 @@ def test_what_is_kept_back_is_a_check_and_those_that_shrink_a_potential(monkeypa
 
 @pytest.mark.parametrize(
     ("n_rows", "max_time", "steps"),
-    [(14746, None, 700), (14746, 300, 1843), (1800, None, 225), (450, None, 200), (450, 300, 200)],
+    [(14746, None, 1000), (14746, 300, 1843), (1800, None, 225), (450, None, 200), (450, 300, 200)],
 )
 def test_steps_of_a_potential_follow_the_rows_and_whether_time_is_limited(n_rows, max_time, steps):
     assert RectifiedFlowTransport(max_time=max_time)._planned_steps(n_rows) == steps
@@ -329,3 +332,29 @@ def test_weights_that_need_not_beat_the_start_are_the_best_of_the_checks(end, ke
     checks = (2.0, 0.2, 0.0), (5.0, 0.9, 0.0), (3.0, 0.9, 0.0), (end, 0.9, 1.0)
     assert scripted(*checks, bound_energy=False, must_beat_start=False) == kept
     assert scripted(*checks) == "start"
+
+
+def test_batches_of_a_potential_grow_as_the_step_size_falls():
+    class Watched(TensorRows):
+        def rows(self, index):
+            asked.append(len(index))
+            return super().rows(index)
+
+    def asked_for(n_rows, fallen):
+        x = torch.randn(n_rows, 2, generator=torch.Generator().manual_seed(0))
+        potential = ConvexPotential(torch.eye(2).double(), torch.eye(2).double(), 64).requires_grad_(False)
+        generator = torch.Generator().manual_seed(0)
+        objective = SemiDual(potential, Watched(x), TensorRows(x), batch_size=400, generator=generator)
+        objective.set_gradients(fallen)
+        return asked[-1]
+
+    asked = []
+    assert [asked_for(1000, fallen) for fallen in (0.0, 0.1, 0.4, 0.9, 1.0)] == [100, 200, 300, 400, 400]
+    # Of few rows a batch has all that there are.
+    assert asked_for(300, 0.0) == 300
+
+
+def test_how_far_the_step_size_has_fallen():
+    rate = LearningRate(1.0, 1000)
+    assert [rate.fallen(k) for k in (0, 300, 650, 1000)] == pytest.approx([0.0, 0.0, 0.5, 1.0], abs=0.01)
+    assert rate(650) == pytest.approx(0.5, abs=0.01)
