@@ -24,7 +24,7 @@ _EVALUATIONS_ON_GPU = 6
 # Batches after which the metric in which conjugates are solved for follows the potential, and rows it is taken from.
 _CALIBRATE_EVERY = 100
 _CALIBRATION_ROWS = 64
-# Batches are this part of their size while the step size is constant, and grow by as much at a time as it falls.
+# Batches grow in so many stages: the first is for the constant step size, the others are equal parts of its fall.
 _STAGES = 4
 
 
@@ -141,23 +141,23 @@ class SemiDual:
         self.batch_size, self.generator = min(batch_size, max(len(rows0), len(rows1))), generator
         x1 = rows1.rows(self._some(len(rows1)))
         self.conjugates = _Conjugates(model, x1)
-        self._grows = not x1.is_cuda and self.batch_size < min(len(rows0), len(rows1))
+        grows = not x1.is_cuda and self.batch_size < min(len(rows0), len(rows1))
+        self._stages = _STAGES if grows else 1
         self._order1 = in_order_of_place(x1, self.batch_size)
         self._begin()
 
     def parameter_groups(self):
         return self.model.parameter_groups()
 
-    def set_gradients(self, fallen=1.0):
+    def set_gradients(self, fallen):
         if self._n_batches % _CALIBRATE_EVERY == 0:
             self.model.calibrate(self.conjugates.z[:_CALIBRATION_ROWS])
         if self._n_batches == self._order_at:
             self._set_order()
             self._order_at = max(_ORDER_AFTER, 2 * self._n_batches)
         self._n_batches += 1
-        n = self.batch_size
-        if self._grows:
-            n = -(-n * (1 + math.ceil((_STAGES - 1) * fallen)) // _STAGES)
+        stage = 1 + math.ceil((self._stages - 1) * fallen)
+        n = math.ceil(self.batch_size * stage / self._stages)
         index0, index1 = (drawn_across(order, n, self.generator) for order in (self._order0, self._order1))
         x0 = self.rows0.rows(index0)
         return self._gradients_at(x0, index1.to(x0.device, non_blocking=True))

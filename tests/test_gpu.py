@@ -80,9 +80,9 @@ def test_a_step_of_the_semi_dual_does_not_wait():
     generator = torch.Generator().manual_seed(0)
     potential = ConvexPotential(*[torch.eye(4, dtype=torch.float64)] * 2, 64, generator).cuda()
     objective = SemiDual(potential, *rows_of(), batch_size=512, generator=generator)
-    objective.set_gradients()  # is recorded
+    objective.set_gradients(1.0)  # is recorded
     with no_waiting():
-        losses = [objective.set_gradients() for _ in range(5)]
+        losses = [objective.set_gradients(1.0) for _ in range(5)]
     assert torch.isfinite(torch.stack(losses)).all()
     assert all(torch.isfinite(value.grad).all() for value in potential.parameters())
 
@@ -97,7 +97,7 @@ def test_gradients_of_the_semi_dual_are_those_on_the_cpu():
         potential = ConvexPotential(*[torch.eye(4, dtype=torch.float64)] * 2, 64, generator).to(device)
         objective = SemiDual(potential, *rows, batch_size=3000, generator=generator)
         for _ in range(12):  # the same parameters, so that all conjugates come close
-            objective.set_gradients()
+            objective.set_gradients(1.0)
         gradients[device] = torch.cat([value.grad.flatten().cpu() for value in potential.parameters()])
     difference = (gradients["cuda"] - gradients["cpu"]).norm() / gradients["cpu"].norm()
     assert difference < 0.05
@@ -119,9 +119,9 @@ def test_a_step_of_regression_does_not_wait(bfloat16):
         generator=generator,
         bfloat16=bfloat16,
     )
-    objective.set_gradients()
+    objective.set_gradients(1.0)
     with no_waiting():
-        losses = [objective.set_gradients() for _ in range(3)]
+        losses = [objective.set_gradients(1.0) for _ in range(3)]
     assert torch.isfinite(torch.stack(losses)).all()
 
 
