@@ -113,10 +113,9 @@ class LearningRate:
         self._start -= seconds
 
     def fall_now(self, iteration: int, useful: int) -> None:
-        """Begin the fall; it takes as long as in a fit whose plateau was the `useful` iterations."""
-        length = math.ceil(useful * _FALL_SHARE / (1 - _FALL_SHARE))
+        """Begin the fall; it takes as long as the `useful` iterations, after which more were of no use."""
         self._told = iteration
-        self.last = self._most = min(self.last, iteration + length)
+        self.last = self._most = min(self.last, iteration + useful)
         self.is_constant = False
 
     def fallen(self, iteration: int) -> float:

@@ -177,7 +177,7 @@ def _learns_noise(best, rate, iteration):
     """
     if rate.is_constant:
         return best.stalled
-    return best.iteration <= rate.fall_start and rate.fallen(iteration) >= _TELLING_FALL and best.is_worse
+    return 0 < best.iteration <= rate.fall_start and rate.fallen(iteration) >= _TELLING_FALL and best.is_worse
 
 
 def _go_back(objective, averaged, best):
