@@ -90,7 +90,13 @@ class LearningRate:
         self._start = time.perf_counter()
 
     @property
-    def _fall_start(self):
+    def was_told(self) -> bool:
+        """Whether the fall was begun from outside."""
+        return self._told is not None
+
+    @property
+    def fall_start(self) -> int:
+        """The iteration that the fall begins at, as far as can be foreseen."""
         return self._told or max(1, math.ceil(self.last * (1 - _FALL_SHARE)))
 
     def foresee(self, iteration: int) -> None:
@@ -107,19 +113,18 @@ class LearningRate:
         self._start -= seconds
 
     def fall_now(self, iteration: int, useful: int) -> None:
-        """Begin the fall; it takes as long as in a fit whose plateau was the `useful` iterations."""
-        length = math.ceil(useful * _FALL_SHARE / (1 - _FALL_SHARE))
+        """Begin the fall; it takes as long as the `useful` iterations, after which more were of no use."""
         self._told = iteration
-        self.last = self._most = min(self.last, iteration + length)
+        self.last = self._most = min(self.last, iteration + useful)
         self.is_constant = False
 
     def fallen(self, iteration: int) -> float:
         """How much of the fall is over, from 0 to 1."""
-        left = (self.last - iteration) / max(1, self.last - self._fall_start)
+        left = (self.last - iteration) / max(1, self.last - self.fall_start)
         return 1 - max(0.0, min(1.0, left))
 
     def __call__(self, iteration: int) -> float:
-        self.is_constant &= iteration < self._fall_start
+        self.is_constant &= iteration < self.fall_start
         warm = min(1.0, (iteration + 1) / _WARM_UP)
         return self.peak * warm * (1 - self.fallen(iteration))
 

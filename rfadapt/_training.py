@@ -17,6 +17,8 @@ from ._improvement import has_learned, is_below, total
 from ._optimisation import Adam, Average, LearningRate
 
 _CHECK_EVERY = 100
+# Share of the fall of the step size after which held-out rows show what is learned, and not the noise of the steps.
+_TELLING_FALL = 1 / 3
 
 
 class Objective(Protocol):
@@ -160,11 +162,22 @@ def train(
         rate.kept_back = (1 + plan.checks_after) * (time.perf_counter() - began)
         if on_check(iteration, rate.last, loss, validation_loss, energy, averaged):
             break
-        if plan.early_stopping and best.stalled and rate.is_constant:
-            # Whatever was learned since the best weights was noise: the step size falls from there.
+        if plan.early_stopping and not rate.was_told and _learns_noise(best, rate, iteration):
+            # The step size falls from the best weights.
             _go_back(objective, averaged, best.model)
             rate.fall_now(iteration, best.iteration)
     return best.model, iteration
+
+
+def _learns_noise(best, rate, iteration):
+    """Whether whatever was learned since the best weights was noise.
+
+    While the step size is constant, its own noise hides what is learned, and only many checks tell; as it falls, that
+    goes, and weights that are then still worse than some before have learned too much.
+    """
+    if rate.is_constant:
+        return best.stalled
+    return 0 < best.iteration <= rate.fall_start and rate.fallen(iteration) >= _TELLING_FALL and best.is_worse
 
 
 def _go_back(objective, averaged, best):
@@ -175,7 +188,7 @@ def _go_back(objective, averaged, best):
 
 
 class _Best:
-    """The best weights so far, and whether held-out quality still improves.
+    """The best weights so far, whether held-out quality still improves, and whether the last weights are worse.
 
     The best are those with the lowest held-out loss among those that better the start, in the loss or in energy
     distance, by more than the sampling error of the difference and that, where energy is bounded, bring the held-out
@@ -189,6 +202,7 @@ class _Best:
     def __init__(self, start, monitor, plan, bound_energy, must_beat_start):
         self.monitor, self.plan, self.model = monitor, plan, start
         self.iteration = self.checks_without_change = 0
+        self.is_worse = False
         if monitor is not None:
             self.at_start = self.at_best = monitor(start)
             self.to_beat = total(self.at_start[0]) if must_beat_start else math.inf
@@ -210,6 +224,7 @@ class _Best:
         if better:
             self.model, self.lowest_loss, self.iteration = copy.deepcopy(model), loss, iteration
             self.at_best = now
+        self.is_worse = is_below(self.at_best[0], now[0])
         return loss, energy
 
     @property

@@ -358,3 +358,43 @@ def test_how_far_the_step_size_has_fallen():
     rate = LearningRate(1.0, 1000)
     assert [rate.fallen(k) for k in (0, 300, 650, 1000)] == pytest.approx([0.0, 0.0, 0.5, 1.0], abs=0.01)
     assert rate(650) == pytest.approx(0.5, abs=0.01)
+
+
+class Pulled:
+    """Steps towards 10, of a number that held-out rows want to be 2."""
+
+    max_restarts = 0
+
+    def __init__(self):
+        self.model = torch.nn.Linear(1, 1, bias=False).requires_grad_(False)
+        self.model.weight.zero_()
+
+    def parameter_groups(self):
+        return [{"params": [self.model.weight], "relative_rate": 1.0}]
+
+    def set_gradients(self, fallen):
+        self.model.weight.grad = self.model.weight - 10
+        return torch.zeros(())
+
+    def restart(self):
+        pass
+
+
+@pytest.mark.parametrize(("early_stopping", "n_steps"), [(True, 1400), (False, 2000)])
+def test_training_that_learns_noise_ends_from_the_best_weights(early_stopping, n_steps):
+    def monitor(model):
+        noise = torch.linspace(-1, 1, 100)
+        return ((model.weight.item() - 2 + noise).square(),), (torch.zeros(100),)
+
+    objective = Pulled()
+    start = copy.deepcopy(objective.model)
+    plan = TrainingPlan(
+        max_iter=2000, max_time=None, learning_rate=0.01, n_iter_no_change=50, tol=0.0,
+        early_stopping=early_stopping, checks_after=0,
+    )  # fmt: skip
+    silent = {"on_check": lambda *state: False, "progress": lambda *state: None}
+    # The step size begins to fall at 600, and at the first check after a third of that, 1100, the weight is near 10. It
+    # was 2 at 300, so that as many steps follow.
+    model, n_iter = _training.train(objective, plan, start=start, monitor=monitor, bound_energy=True, **silent)
+    assert n_iter == n_steps
+    assert model.weight.item() == pytest.approx(2, abs=0.4)
