@@ -80,7 +80,7 @@ def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_m
     refined = SimpleNamespace(plain_margin_=0.9, margin_=0.9)  # so sure that nothing is refined
     entries = [
         dict(name=account.name, account=account, discrepancy=0.0, score=score, refined=refined, refine=lambda *_: None)
-        for account, score in ((nothing, 0.5), (affine, 0.9))
+        for account, score in ((nothing, 0.5), (affine, 0.56))
     ]
     ways = SimpleNamespace(
         knows_enough=n_more is not None,
@@ -90,6 +90,37 @@ def test_where_labels_are_known_the_way_back_or_they_must_speak_for_it(gain, n_m
     )
     account, is_refined, _ = settled(entries, None, None, ways, NEAR)
     assert (account is affine) == is_kept and not is_refined
+
+
+@pytest.mark.parametrize(
+    ("account", "score", "is_kept"),
+    [
+        (AffineAccount(), 0.6, True),
+        (AffineAccount(), 0.56, False),
+        (AffineAccount(turned=True), 0.6, False),
+        (ClassWeights(), 0.6, False),
+    ],
+)
+def test_a_plain_map_that_separates_classes_clearly_better_needs_no_way_back(account, score, is_kept):
+    nothing, account.weights_ = Account(), np.ones(5) if isinstance(account, ClassWeights) else None
+    refined = SimpleNamespace(plain_margin_=0.9, margin_=0.9)
+    entries = [
+        dict(name=account.name, account=account, discrepancy=0.0, score=score, refined=refined)
+        for account, score in ((nothing, 0.5), (account, score))
+    ]
+    ways = SimpleNamespace(knows_enough=False, gains=lambda *_: True, confirm=lambda *_: False, learns=lambda *_: True)
+    assert (settled(entries, None, None, ways, NEAR)[0] is account) == is_kept
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+@pytest.mark.parametrize("n_target", [100, 300])
+def test_a_shift_within_reach_of_other_classes_is_undone(n_target, seed):
+    """Rows of one class are where another was, so that the way back between the rows as they are leads astray."""
+    X, y = make_blobs(300 + n_target, 4, centers=3, center_box=(-5, 5), random_state=seed)
+    X0, y0, X1, y1 = X[:300], y[:300], X[300:] + 2.5, y[300:]
+    model = AdaptedClassifier(LogisticRegression(), random_state=0).fit(X0, y0, X_target=X1)
+    same = LogisticRegression().fit(X0, y0).score(X1 - 2.5, y1)
+    assert model.score(X1, y1) > same - 0.05
 
 
 @pytest.mark.parametrize("gains", [True, False])

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import binomtest
 
-from .separation import is_sure
+from .separation import is_sure, separates_clearly
 
 # Share of the known labels that a refinement must find more to show that there is need of it.
 _CLEARLY_MORE = 0.1
@@ -59,7 +59,9 @@ def after_trials(ways, taken, reason, trials, y1, shift):
     if taken != nothing:
         changed, plain = entry["refined"] if is_refined else entry["account"], ways[nothing][0]["account"]
         finds_more = found is None or found[taken].sum() > found[nothing].sum()
-        if not trials.confirm(changed, plain, shift, 0.0 if finds_more else _CLEARLY_BACK):
+        by = 0.0 if finds_more else _CLEARLY_BACK
+        is_clear = finds_more and separates_clearly(entry, ways[nothing][0])
+        if not is_clear and not trials.confirm(changed, plain, shift, by):
             taken, reason = nothing, f"{reason}, but the way back to the source contradicts it"
     if found is not None and (other := _surely_better(found, taken)) is not None:
         taken, (entry, is_refined) = other, ways[other]

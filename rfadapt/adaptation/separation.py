@@ -17,6 +17,8 @@ _SURE = 0.6
 _LEAST_MARGIN = 0.55
 # Share of the score by which a more complex account must be better than one that leaves the domains alike.
 _BETTER = 0.1
+# The same share for a map that can do least, above which there is no doubt.
+_CLEARLY_BETTER = 0.15
 
 
 def refinement(account, X0, y0, X1, random_state) -> dict:
@@ -38,6 +40,16 @@ def _score(refined):
 def is_sure(entry) -> bool:
     """Whether a classifier of the moved source alone separates the classes of the target already."""
     return entry["score"] is not None and entry["refined"].plain_margin_ >= _SURE
+
+
+def separates_clearly(entry, before) -> bool:
+    """Whether classes separate clearly better than `before` after a map that neither turns nor bends.
+
+    Such a map can hardly bring classes together that are not the same, as turns, mirror images, flows and weights can.
+    """
+    is_plain_map = entry["account"].weights_ is None and not entry["account"].is_flexible
+    scores = entry["score"], before["score"]
+    return is_plain_map and None not in scores and scores[0] > (1 + _CLEARLY_BETTER) * scores[1]
 
 
 def best_separated(entries):
