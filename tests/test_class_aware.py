@@ -199,11 +199,32 @@ def test_a_refinement_that_blurs_the_classes_is_not_taken(margin, is_refined):
     assert ("blurs" in reason) != is_refined
 
 
-def test_where_classes_blur_the_shift_decides():
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [((0.3, 0.3, 0.3), "affine"), ((0.3, 0.29, 0.3), "flow"), ((0.3, None, 0.31), "flow"), ((0.3, 0.2, 0.2), "nothing")],
+)
+def test_where_classes_blur_the_shift_decides_unless_they_are_less_clear_without_it(scores, expected):
     refined = SimpleNamespace(plain_margin_=0.45, margin_=0.2)
-    names = "nothing", "affine", "flow"
-    nothing, affine, flow = (dict(name=n, score=0.3, discrepancy=0.1, refined=refined) for n in names)
-    assert best_separated([nothing, affine, flow])[:2] == (affine, False)
+    entries = [
+        dict(name=name, score=score, discrepancy=0.1, refined=refined)
+        for name, score in zip(("nothing", "affine", "flow"), scores)
+    ]
+    taken, is_refined, _ = best_separated(entries)
+    assert (taken["name"], is_refined) == (expected, False)
+
+
+def test_a_target_of_one_class_is_not_spread_over_all_where_that_blurs_them():
+    rng = np.random.default_rng(4)
+    centers = 3 * rng.normal(size=(3, 4))
+
+    def drawn(y):
+        return centers[y] + rng.normal(size=(len(y), 4))
+
+    y0 = rng.integers(3, size=80)
+    X0, X1 = drawn(y0), drawn(np.zeros(100, dtype=int)) + 0.5 * centers.std() * rng.normal(size=4)
+    before = KNeighborsClassifier().fit(X0, y0).score(X1, np.zeros(100))
+    model = AdaptedClassifier(KNeighborsClassifier(), random_state=0).fit(X0, y0, X_target=X1)
+    assert "blurs" in model.reason_ and model.score(X1, np.zeros(100)) > before - 0.1
 
 
 @pytest.mark.parametrize(

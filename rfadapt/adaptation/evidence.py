@@ -78,14 +78,17 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        account at its word that the classes keep their (weighed) proportions. The best score wins; within 10 %, less
        the more it leaves unexplained, the simpler account. It is kept unrefined where a classifier of the moved source
        alone separates the classes of the target already (unless refining finds over a tenth of the known labels more).
-       A refinement that loses classes of the target does not count. Without classes, or where refining nearly halves
-       the margin, the simplest account that explains the shift wins, unrefined.
+       A refinement that loses classes of the target does not count. Where refining nearly halves the margin, the
+       simplest account that explains the shift, and with which the score is no lower, wins unrefined. Without classes,
+       the simplest that explains it.
     4. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
        find the source's classes at least as well (the mean of the shares of each) as with those that it gives them
        after nothing. Otherwise no row is moved or weighed. The way goes between the rows as they are, but the farther
-       the domains are apart, the more between the moved ones. Where labels of the target are known, of which no more
-       are found than after nothing (by cross-validation), it must be better by 0.05.
+       the domains are apart, the more between the moved ones. It is not asked for an affine map that neither turns nor
+       mirrors and after which the score is higher by 15 %: the way between rows as they are cannot lead back where the
+       classes of the one domain are in the places of others. Where labels of the target are known, of which no more
+       are found than after nothing (by cross-validation), it is always asked, and must be better by 0.05.
     5. What was chosen is also dropped where the estimator cannot be trained with it or, taught the classes that a
        refinement gives the target's rows, finds fewer of them than untaught: it cannot hold what both domains show
        together, as a normal distribution for each class where some rows lie far out.

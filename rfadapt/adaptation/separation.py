@@ -66,7 +66,8 @@ def best_separated(entries):
     if is_sure(best):
         return best, False, f"{reason}, and need no refinement"
     if best["refined"].margin_ < _LEAST_MARGIN * best["refined"].plain_margin_:
-        # Classes so unclear do not tell one account from another either.
-        simplest = next(iter(entries[1:]), best)
+        # Classes so unclear do not tell one account from another either, but where they are less clear after it.
+        as_clear = (entry for entry in scored if entry is not entries[0] and entry["score"] >= best["score"])
+        simplest = next(as_clear, best)
         return simplest, False, f"refining blurs the classes of the target, so {simplest['name']} is taken as it is"
     return best, True, reason
