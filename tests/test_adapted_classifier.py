@@ -433,14 +433,14 @@ def test_bad_targets(name):
 
 def test_auto_needs_rows_to_choose_by():
     X, y, X_target, _ = shifted_classes()
-    with pytest.raises(ValueError, match='"auto" needs at least 2 rows of each domain; got n_samples = 1'):
+    with pytest.raises(ValueError, match='"auto" needs at least 2 rows of each domain; got n_samples = 1 of the target'):
         AdaptedClassifier(LogisticRegression()).fit(X, y, X_target=X_target[:1])
 
 
 def test_bad_labels():
     X, y, X_target, _ = shifted_classes()
     model = AdaptedClassifier(LogisticRegression(), AffineTransport())
-    with pytest.raises(ValueError, match="at least 2 classes; got 1 class: .*1"):
+    with pytest.raises(ValueError, match="at least 2 classes; got 1 class: 1\\."):
         model.fit(X, np.ones(len(X), dtype=int), X_target=X_target)
     with pytest.raises(ValueError, match="y is None"):
         model.fit(X, None, X_target=X_target)

@@ -147,7 +147,7 @@ def _check_classes(y0):
     check_classification_targets(y0)
     classes = np.unique(y0)
     if len(classes) < 2:
-        raise ValueError(f"The source needs rows of at least 2 classes; got 1 class: {classes[0]!r}.")
+        raise ValueError(f"The source needs rows of at least 2 classes; got 1 class: {classes.tolist()[0]!r}.")
     return y0, classes
 
 

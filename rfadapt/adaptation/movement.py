@@ -38,8 +38,12 @@ class Movement:
         backwards = direction == "target_to_source"
         X0, X1 = domains.X0, domains.X1
         if isinstance(transport, str):
-            if (n_samples := min(len(X0), len(X1))) < 2:
-                raise ValueError(f'transport="auto" needs at least 2 rows of each domain; got n_samples = {n_samples}.')
+            n_samples, smaller = min((len(X0), "source"), (len(X1), "target"))
+            if n_samples < 2:
+                raise ValueError(
+                    'transport="auto" needs at least 2 rows of each domain; '
+                    f"got n_samples = {n_samples} of the {smaller}."
+                )
             known = {} if y0 is None else {"y1": domains.y1, "known1": domains.known1}
             choice = choose_account(X0, y0, X1, **known, trials=trials, random_state=random_state, refined=refined)
             return cls.by_account(choice.account, direction, choice.evidence, choice.reason)
