@@ -433,7 +433,7 @@ def test_bad_targets(name):
 
 def test_auto_needs_rows_to_choose_by():
     X, y, X_target, _ = shifted_classes()
-    with pytest.raises(ValueError, match='"auto" needs at least 2 rows of each domain; got n_samples = 1 of the target'):
+    with pytest.raises(ValueError, match='at least 2 rows of each domain; got n_samples = 1 of the target'):
         AdaptedClassifier(LogisticRegression()).fit(X, y, X_target=X_target[:1])
 
 
