@@ -164,14 +164,13 @@ def train(
         if on_check(iteration, rate.last, loss, validation_loss, energy, averaged):
             break
         if plan.early_stopping and not rate.was_told and _learns_noise(best, rate, iteration):
-            # The step size falls from the best weights.
             _go_back(objective, averaged, best.model)
             rate.fall_now(iteration, best.iteration)
     return best.model, iteration
 
 
 def _learns_noise(best, rate, iteration):
-    """Whether whatever was learned since the best weights was noise.
+    """Whether whatever was learned since the best weights was noise, so that the step size should fall from there.
 
     While the step size is constant, its own noise hides what is learned, and only many checks tell; as it falls, that
     goes, and weights that are then still worse than some before have learned too much.

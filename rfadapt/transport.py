@@ -130,7 +130,8 @@ class RectifiedFlowTransport(InvertibleTransport):
         error (in reflow rounds: whatever the energy distance), so that a map that overfits where few rows look is not
         praised by its loss, and if the loss or the energy distance is better than at the start by more than a
         standard error.
-        Training then goes back to the best weights, and the step size falls to zero in as many steps as led to them.
+        Training then goes back to the best weights, and the step size falls to zero in as many steps as led to them;
+        so it does, once, where half-way through the fall the loss is still higher than before the fall.
     validation_fraction : float, default=0.1
         Share of each sample that is held out to watch. The weights returned are the best by the rule above, or those at
         the end where the best are not better by more than a standard error. The start (the affine map, with a base)
