@@ -216,7 +216,8 @@ class _Best:
         now = self.monitor(model)
         loss, energy = map(total, now)
         margin = self.plan.tol * abs(total(self.at_best[0]))
-        ends_as_low = is_end and loss < self.to_beat and not is_below(self.at_best[0], now[0])
+        self.is_worse = is_below(self.at_best[0], now[0])
+        ends_as_low = is_end and loss < self.to_beat and not self.is_worse
         counts = not self.must_beat_start or has_learned(self.at_start, now, bound_energy=self.bound_energy)
         better = (loss < self.lowest_loss or ends_as_low) and counts
         clearly = better and loss < self.lowest_loss - margin
@@ -224,7 +225,6 @@ class _Best:
         if better:
             self.model, self.lowest_loss, self.iteration = copy.deepcopy(model), loss, iteration
             self.at_best = now
-        self.is_worse = is_below(self.at_best[0], now[0])
         return loss, energy
 
     @property
