@@ -263,6 +263,14 @@ def test_a_mirror_image_is_the_last_resort(rng):
     assert chosen == "affine" and "mirrored affine" not in names
 
 
+@pytest.mark.parametrize(("n_target", "expected"), [(301, "mirrored affine"), (300, "nothing")])
+def test_without_classes_few_rows_do_not_show_a_mirror_image(n_target, expected, rng):
+    corners = np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -3.0]])
+    X = 0.2 * rng.normal(size=(1400, 2)) + corners[rng.choice(3, size=1400, p=[0.5, 0.3, 0.2])]
+    choice = choose_account(X[:800], None, (X[800:] * [1, -1])[:n_target], random_state=0)
+    assert choice.account.name == expected
+
+
 @pytest.mark.parametrize("name", ["wine", "breast_cancer"])
 def test_units_of_the_features_do_not_decide(name):
     """Proline has a spread of 300 and ash one of 0.3: by distances as they are, nothing else would be seen."""

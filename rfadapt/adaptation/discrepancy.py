@@ -10,6 +10,8 @@ from .._samples import drawn
 from ..projection import Projection
 from ..rotation import halves
 
+# So many rows of the target or fewer show little of its shape: what moves them has to be confirmed otherwise.
+FEW_ROWS = 300
 # Rows that one scale of distances is taken over.
 _SCALE_ROWS = 500
 # Rows of each domain that discrepancies are taken over; one half of them teaches what the other half is judged by.

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from ..projection import are_commensurable
 from ..transport import RectifiedFlowTransport
 from .accounts import Account, AffineAccount, ClassWeights, ImportanceWeights, TransportAccount
-from .discrepancy import Judge
+from .discrepancy import FEW_ROWS, Judge
 from .known_labels import after_trials
 from .separation import best_separated, refinement
 
@@ -70,8 +70,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        leave less than 5 % of the source. Two are a last resort, as they explain too much: a mirror image, in which a
        cloud without much shape looks alike, and the flow. They must also leave half of what any simpler account leaves,
        and are not weighed where one of those leaves no more than noise. These two, and a turn, are not weighed with
-       fewer rows than a matrix of all directions has entries either. If no account explains the shift, no row is
-       moved or weighed: acting on a wrong account costs more than it gains.
+       fewer rows than a matrix of all directions has entries either, nor, without classes, with at most 300 rows of the
+       target. If no account explains the shift, no row is moved or weighed: acting on a wrong account costs more than
+       it gains.
     3. With classes, doing nothing and each account that explains the shift are refined by the target's own
        classes (`ClassAware`). The score is the margin between the classes in the target, the mean of before and after
        refining, times the share of the source rows that the refined classifier gets right; for this score it takes the
@@ -171,7 +172,9 @@ def _weighed(candidates, judge, X0, y0, X1):
         least_left = min(entry["discrepancy"] for entry in evidence)
         if candidate.is_last_resort and least_left <= judge.noise:
             continue
-        if candidate.is_flexible and judge.n_rows < judge.n_directions**2:
+        # Without classes nothing can confirm what it makes of few rows.
+        has_enough = judge.n_rows >= judge.n_directions**2 and (y0 is not None or len(X1) > FEW_ROWS)
+        if candidate.is_flexible and not has_enough:
             continue
         began = time.perf_counter()
         left = judge.discrepancy(candidate)

@@ -13,15 +13,12 @@ from sklearn.model_selection import KFold
 
 from ..projection import Projection
 from .accounts import Account
-from .discrepancy import apart
+from .discrepancy import FEW_ROWS, apart
 from .domains import Domains
 from .movement import Movement
 
 # Parts that the known labels of the target are cut into, to see which account they speak for.
 _FOLDS = 3
-# Rows of the target up to which the way back is asked. It takes the target's classes for the source's, without any
-# shift: with more rows, what refining sees of the target's own shape is worth more.
-_FEW_ROWS = 300
 
 
 @dataclass(frozen=True)
@@ -77,9 +74,10 @@ class Trials:
         """Whether an account or movement finds the way back better than the plain one, by `by` at least.
 
         `shift` is the squared maximum mean discrepancy between the domains. With many rows of the target nothing is
-        asked, and it is True.
+        asked, and it is True: the way back takes the target's classes for the source's, without any shift, and what
+        refining sees of the target's own shape is worth more then.
         """
-        if len(self.domains.X1) > _FEW_ROWS:
+        if len(self.domains.X1) > FEW_ROWS:
             return True
         return self._way_back(changed, apart(shift)) - self._way_back(plain, apart(shift)) >= by
 
