@@ -30,7 +30,13 @@ class Account(BaseEstimator):
     is_last_resort = False
     #: Whether it can fit so much that it is weighed only with as many rows as a matrix of all directions has entries.
     is_flexible = False
+    #: Whether it is taken wherever it explains the shift, because how well classes separate says nothing of it.
+    goes_first = False
 
+    #: Whether the target's rows are likelier after it than after what would be believed otherwise.
+    is_likely_ = True
+    #: Whether the rows speak for another account of the same kind as well.
+    is_ambiguous_ = False
     weights_ = None
     labelled_target_ = None
 
