@@ -7,6 +7,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from rfadapt import AdaptedClassifier
 from rfadapt.adaptation.accounts import OffsetClasses
+from rfadapt.adaptation.domains import Domains
+from rfadapt.adaptation.trials import Trials
 
 CENTERS = np.array([[0.0, 0.0], [6.0, 0.0], [1.0, 9.0]])
 
@@ -82,3 +84,23 @@ def test_known_labels_are_believed_more():
     guess = AdaptedClassifier(LogisticRegression(), random_state=0).fit(X0, y0, X_target=X1)
     told = AdaptedClassifier(LogisticRegression(), random_state=0).fit(X0, y0, X_target=X1, y_target=known)
     assert guess.score(X1, np.ones(100)) < 0.4 and told.score(X1, np.ones(100)) > 0.8
+
+
+@pytest.mark.parametrize(("gains", "is_weighed"), [(True, True), (False, False)])
+def test_the_offset_is_kept_where_the_estimator_does_not_gain_by_the_weights(monkeypatch, gains, is_weighed):
+    rng = np.random.default_rng(0)
+    (X0, y0), (X1, y1) = drawn([1 / 3] * 3, 300, rng), drawn([0.8, 0.1, 0.1], 200, rng)
+    monkeypatch.setattr(Trials, "gains", lambda self, weighing: gains)
+    model = AdaptedClassifier(KNeighborsClassifier(), random_state=0).fit(X0, y0, X_target=X1 + [4.0, 3.0])
+    assert (model.transport_.weights_ is not None) == is_weighed
+    assert model.score(X1 + [4.0, 3.0], y1) > 0.97
+
+
+def test_weights_are_tried_where_the_rows_are_moved():
+    """Without the move, held-out rows would all be taken for one class, with weights or without."""
+    rng = np.random.default_rng(0)
+    (X0, y0), (X1, _) = drawn([1 / 3] * 3, 300, rng, CENTERS / 3), drawn([0.9, 0.1, 0], 200, rng, CENTERS / 3)
+    domains = Domains(X0, y0, X1 + 50, None, np.zeros(200, dtype=bool), np.zeros(300, dtype=int))
+    model = AdaptedClassifier(LogisticRegression())
+    trials = Trials(model._trained, model._trained_plainly, domains, "source_to_target")
+    assert trials.gains(OffsetClasses(0).fit(X0, y0, X1 + 50))

@@ -75,8 +75,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        moved or weighed: acting on a wrong account costs more than it gains.
     3. That classes with other proportions, or some of them, were moved by one offset (`OffsetClasses`) also has to be
        likelier than what the moments say, and clearly likelier than an offset alone. Where it then explains the shift,
-       it is taken as it is: points 4, 5 and 7 look at all classes, of which some may be gone. Where other proportions
-       are about as likely with an offset less than twice as large, no row is moved or weighed.
+       it is taken as it is, its weights as far as point 7 allows: points 4 and 5 look at all classes, of which some may
+       be gone. Where other proportions are about as likely with an offset less than twice as large, no row is moved or
+       weighed.
     4. With classes, doing nothing and each account that explains the shift are refined by the target's own
        classes (`ClassAware`). The score is the margin between the classes in the target, the mean of before and after
        refining, times the share of the source rows that the refined classifier gets right; for this score it takes the
@@ -98,7 +99,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        refinement gives the target's rows, finds fewer of them than untaught: it cannot hold what both domains show
        together, as a normal distribution for each class where some rows lie far out.
     7. Weights that no refinement goes with must make the estimator better at held-out rows of the source, which weigh
-       as they say. Otherwise nothing is done: most estimators learn the same without them, and from more rows.
+       as they say. Otherwise they are left out: most estimators learn the same without them, and from more rows.
     8. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
        not, finds more of them, and hardly by luck (a sign test, p < 0.07).
 
@@ -202,7 +203,7 @@ def settled(entries, y1, known1, trials, shift):
     """
     ways = [(entry, is_refined) for entry in entries for is_refined in (False, True)]
     first = next((entry for entry in entries if entry["account"].goes_first), None)
-    chosen, is_refined, reason = best_separated(entries) if first is None else _ahead(first, entries[0])
+    chosen, is_refined, reason = best_separated(entries) if first is None else _ahead(first, entries[0], trials)
     taken = next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
     if trials is not None:
         only_weighs = taken != 0 and not is_refined and chosen["account"].weights_ is not None and chosen is not first
@@ -219,12 +220,18 @@ def settled(entries, y1, known1, trials, shift):
     return account, is_refined, reason
 
 
-def _ahead(first, nothing):
-    """An account that goes ahead of others, or nothing where it may be another of its kind, unrefined, and why."""
-    name = first["name"]
+def _ahead(first, nothing, trials):
+    """An account that goes ahead of others, or nothing where it may be another of its kind, unrefined, and why.
+
+    Its weights are left out where the estimator has nothing to gain by them.
+    """
+    reason = f"{first['name']} explains the shift"
     if first["account"].is_ambiguous_:
-        return nothing, False, f"{name} explains the shift, but so would others of this kind"
-    return first, False, f"{name} explains the shift"
+        return nothing, False, f"{reason}, but so would others of this kind"
+    if trials is not None and not trials.gains(first["account"]):
+        first["account"] = first["account"].unweighed()
+        reason += ", without its weights, as the estimator has nothing to gain by them"
+    return first, False, reason
 
 
 def _entry(account, discrepancy, explains, seconds):

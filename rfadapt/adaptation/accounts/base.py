@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from sklearn.base import BaseEstimator
 
@@ -67,6 +69,12 @@ class Account(BaseEstimator):
     def weigh(self, X0, y0):
         """Weights of any source rows with labels `y0`, with mean 1, of shape (n_samples,)."""
         return np.ones(len(X0))
+
+    def unweighed(self):
+        """The same account, fitted as it is, that weighs no row it was fitted to."""
+        other = copy.copy(self)
+        other.weights_ = None
+        return other
 
     def training_rows(self, X0, y0):
         """What to train on for the target, of the source rows that it was fitted to.
