@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from ..projection import are_commensurable
 from ..transport import RectifiedFlowTransport
-from .accounts import Account, AffineAccount, ClassWeights, ImportanceWeights, TransportAccount
+from .accounts import Account, AffineAccount, ClassWeights, ImportanceWeights, OffsetClasses, TransportAccount
 from .discrepancy import FEW_ROWS, Judge
 from .known_labels import after_trials
 from .separation import best_separated, refinement
@@ -54,7 +54,8 @@ def default_candidates(random_state=None, scaling="common") -> list:
     # One potential: a flow is weighed often, and seldom taken.
     flow = RectifiedFlowTransport(scaling=scaling, n_estimators=1, random_state=random_state)
     return [
-        Account(), ClassWeights(), ImportanceWeights(random_state), AffineAccount(random_state=random_state),
+        Account(), ClassWeights(), ImportanceWeights(random_state), OffsetClasses(random_state),
+        AffineAccount(random_state=random_state),
         AffineAccount(turned=True, random_state=random_state), AffineAccount(mirrored=True, random_state=random_state),
         TransportAccount(flow, "flow", is_last_resort=True),
     ]
@@ -73,7 +74,12 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        fewer rows than a matrix of all directions has entries either, nor, without classes, with at most 300 rows of the
        target. If no account explains the shift, no row is moved or weighed: acting on a wrong account costs more than
        it gains.
-    3. With classes, doing nothing and each account that explains the shift are refined by the target's own
+    3. That classes with other proportions, or some of them, were moved by one offset (`OffsetClasses`) also has to be
+       likelier than what the moments say, and clearly likelier than an offset alone. Where it then explains the shift,
+       it is taken as it is, its weights as far as point 7 allows: points 4 and 5 look at all classes, of which some may
+       be gone. Where other proportions are about as likely with an offset less than twice as large, no row is moved or
+       weighed.
+    4. With classes, doing nothing and each account that explains the shift are refined by the target's own
        classes (`ClassAware`). The score is the margin between the classes in the target, the mean of before and after
        refining, times the share of the source rows that the refined classifier gets right; for this score it takes the
        account at its word that the classes keep their (weighed) proportions. The best score wins; within 10 %, less
@@ -82,7 +88,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        A refinement that loses classes of the target does not count. Where refining nearly halves the margin, the
        simplest account that explains the shift, and with which the score is no lower, wins unrefined. Without classes,
        the simplest that explains it.
-    4. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
+    5. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
        find the source's classes at least as well (the mean of the shares of each) as with those that it gives them
        after nothing. Otherwise no row is moved or weighed. The way goes between the rows as they are, but the farther
@@ -90,12 +96,12 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        mirrors and after which the score is higher by 15 %: the way between rows as they are cannot lead back where the
        classes of the one domain are in the places of others. Where labels of the target are known, of which no more
        are found than after nothing (by cross-validation), it is always asked, and must be better by 0.05.
-    5. What was chosen is also dropped where the estimator cannot be trained with it or, taught the classes that a
+    6. What was chosen is also dropped where the estimator cannot be trained with it or, taught the classes that a
        refinement gives the target's rows, finds fewer of them than untaught: it cannot hold what both domains show
        together, as a normal distribution for each class where some rows lie far out.
-    6. Weights that no refinement goes with must make the estimator better at held-out rows of the source, which weigh
-       as they say. Otherwise nothing is done: most estimators learn the same without them, and from more rows.
-    7. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
+    7. Weights that no refinement goes with must make the estimator better at held-out rows of the source, which weigh
+       as they say. Otherwise they are left out: most estimators learn the same without them, and from more rows.
+    8. Known labels of the target take part in the refinement, and decide otherwise where another account, refined or
        not, finds more of them, and hardly by luck (a sign test, p < 0.07).
 
     Parameters
@@ -148,7 +154,9 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
     nothing, explaining = evidence[0], [entry for entry in evidence[1:] if entry["explains"]]
     if y0 is not None and len(np.unique(y0)) > 1:
         entries = [nothing, *explaining]
-        for entry in entries:
+        # Where one goes first, how the classes separate decides nothing, unless known labels may overrule it.
+        goes_first = any(entry["account"].goes_first for entry in entries)
+        for entry in [] if goes_first and not (trials is not None and trials.knows_enough) else entries:
             began = time.perf_counter()
             entry |= refinement(entry["account"], X0, y0, X1, random_state)
             entry["seconds"] += time.perf_counter() - began
@@ -182,7 +190,7 @@ def _weighed(candidates, judge, X0, y0, X1):
         explains &= not candidate.is_last_resort or left <= _CLEARLY_LESS * least_left
         account = clone(candidate).fit(X0, y0, X1)
         entry = _entry(account, left, explains, time.perf_counter() - began)
-        entry["explains"] &= entry["effective_sample_size"] >= _LEAST_LEFT
+        entry["explains"] &= entry["effective_sample_size"] >= _LEAST_LEFT and account.is_likely_
         evidence.append(entry)
     return evidence
 
@@ -198,10 +206,11 @@ def settled(entries, y1, known1, trials, shift):
     The first entry is what to fall back to; `shift` is what it leaves. The other arguments are as in `choose_account`.
     """
     ways = [(entry, is_refined) for entry in entries for is_refined in (False, True)]
-    chosen, is_refined, reason = best_separated(entries)
+    first = next((entry for entry in entries if entry["account"].goes_first), None)
+    chosen, is_refined, reason = best_separated(entries) if first is None else _ahead(first, entries[0], trials)
     taken = next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
     if trials is not None:
-        only_weighs = taken != 0 and not is_refined and chosen["account"].weights_ is not None
+        only_weighs = taken != 0 and not is_refined and chosen["account"].weights_ is not None and chosen is not first
         if only_weighs and not trials.gains(chosen["account"]):
             taken, reason = 0, reason + _NO_GAIN
         taken, reason = after_trials(ways, taken, reason, trials, y1, shift)
@@ -213,6 +222,20 @@ def settled(entries, y1, known1, trials, shift):
     if trials is not None and taken != 0 and not trials.learns(account, entries[0]["account"]):
         return entries[0]["account"], False, f"{reason}, but the estimator cannot hold what it is taught"
     return account, is_refined, reason
+
+
+def _ahead(first, nothing, trials):
+    """An account that goes ahead of others, or nothing where it may be another of its kind, unrefined, and why.
+
+    Its weights are left out where the estimator has nothing to gain by them.
+    """
+    reason = f"{first['name']} explains the shift"
+    if first["account"].is_ambiguous_:
+        return nothing, False, f"{reason}, but so would others of this kind"
+    if trials is not None and not trials.gains(first["account"]):
+        first["account"] = first["account"].unweighed()
+        reason += ", without its weights, as the estimator has nothing to gain by them"
+    return first, False, reason
 
 
 def _entry(account, discrepancy, explains, seconds):

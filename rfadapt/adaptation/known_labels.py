@@ -60,7 +60,8 @@ def after_trials(ways, taken, reason, trials, y1, shift):
         changed, plain = entry["refined"] if is_refined else entry["account"], ways[nothing][0]["account"]
         finds_more = found is None or found[taken].sum() > found[nothing].sum()
         by = 0.0 if finds_more else _CLEARLY_BACK
-        is_clear = finds_more and separates_clearly(entry, ways[nothing][0])
+        # Where classes are gone, there is no way back to all of them.
+        is_clear = finds_more and (entry["account"].goes_first or separates_clearly(entry, ways[nothing][0]))
         if not is_clear and not trials.confirm(changed, plain, shift, by):
             taken, reason = nothing, f"{reason}, but the way back to the source contradicts it"
     if found is not None and (other := _surely_better(found, taken)) is not None:

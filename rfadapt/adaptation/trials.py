@@ -112,13 +112,14 @@ class Trials:
         for train, test in KFold(_FOLDS, shuffle=True, random_state=0).split(gains):
             weighed = copy.copy(weighing)
             weighed.weights_ = weights[train]
-            movements = [Movement.by_account(account, self.direction) for account in (Account(), weighed)]
+            movements = [Movement.by_account(account, self.direction) for account in (weighing.unweighed(), weighed)]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it is trained once more in the end
-                found = [self._predicted(domains.of_source(train), m, domains.X0[test]) for m in movements]
+                of_train, held_out = domains.of_source(train), domains.of_source(test)
+                found = [self._predicted(of_train, m, m.move(held_out.X0, held_out.domain0)) for m in movements]
             if any(labels is None for labels in found):
                 return False
-            before, after = (_errors(labels, domains.y0[test], self.of_classes) for labels in found)
+            before, after = (_errors(labels, held_out.y0, self.of_classes) for labels in found)
             gains[test] = weights[test] * (before - after)
         return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
 

@@ -2,6 +2,7 @@
 
 from .base import Account
 from .maps import AffineAccount, TransportAccount
+from .offset import OffsetClasses
 from .weights import ClassWeights, ImportanceWeights
 
-__all__ = ["Account", "AffineAccount", "ClassWeights", "ImportanceWeights", "TransportAccount"]
+__all__ = ["Account", "AffineAccount", "ClassWeights", "ImportanceWeights", "OffsetClasses", "TransportAccount"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from sklearn.base import BaseEstimator
 
@@ -30,7 +32,13 @@ class Account(BaseEstimator):
     is_last_resort = False
     #: Whether it can fit so much that it is weighed only with as many rows as a matrix of all directions has entries.
     is_flexible = False
+    #: Whether it is taken wherever it explains the shift, because how well classes separate says nothing of it.
+    goes_first = False
 
+    #: Whether the target's rows are likelier after it than after what would be believed otherwise.
+    is_likely_ = True
+    #: Whether the rows speak for another account of the same kind as well.
+    is_ambiguous_ = False
     weights_ = None
     labelled_target_ = None
 
@@ -61,6 +69,12 @@ class Account(BaseEstimator):
     def weigh(self, X0, y0):
         """Weights of any source rows with labels `y0`, with mean 1, of shape (n_samples,)."""
         return np.ones(len(X0))
+
+    def unweighed(self):
+        """The same account, fitted as it is, that weighs no row it was fitted to."""
+        other = copy.copy(self)
+        other.weights_ = None
+        return other
 
     def training_rows(self, X0, y0):
         """What to train on for the target, of the source rows that it was fitted to.
