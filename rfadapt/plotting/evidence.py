@@ -44,7 +44,7 @@ class EvidenceDisplay:
     >>> adapter = DomainAdapter("auto", random_state=0).fit(X[:200], X_target=X[200:] + 3)
     >>> display = EvidenceDisplay.from_estimator(adapter)
     >>> [label.get_text() for label in display.ax_.get_yticklabels()]
-    ['nothing', 'importance weights', 'affine', 'turned affine']
+    ['nothing', 'importance weights', 'affine']
     """
 
     def __init__(self, evidence, chosen, reason=""):
