@@ -193,7 +193,7 @@ def test_a_refinement_that_loses_a_class_does_not_count(overlapping):
 @pytest.mark.parametrize("margin, is_refined", [(0.2, False), (0.35, True)], ids=["halved", "kept"])
 def test_a_refinement_that_blurs_the_classes_is_not_taken(margin, is_refined):
     refined = SimpleNamespace(plain_margin_=0.45, margin_=margin)
-    entry = dict(name="nothing", score=0.3, refined=refined)
+    entry = dict(name="nothing", score=0.3, discrepancy=0.1, refined=refined)
     chosen, taken, reason = best_separated([entry])
     assert chosen is entry and taken == is_refined
     assert ("blurs" in reason) != is_refined
@@ -201,7 +201,7 @@ def test_a_refinement_that_blurs_the_classes_is_not_taken(margin, is_refined):
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
-    [((0.3, 0.3, 0.3), "affine"), ((0.3, 0.29, 0.3), "flow"), ((0.3, None, 0.31), "flow")]
+    [((0.3, 0.28, 0.3), "affine"), ((0.3, 0.27, 0.3), "flow"), ((0.3, None, 0.31), "flow")]
     + [((0.3, 0.2, 0.2), "nothing")],
 )
 def test_where_classes_blur_the_shift_decides_unless_they_are_less_clear_without_it(scores, expected):

@@ -86,8 +86,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        the more it leaves unexplained, the simpler account. It is kept unrefined where a classifier of the moved source
        alone separates the classes of the target already (unless refining finds over a tenth of the known labels more).
        A refinement that loses classes of the target does not count. Where refining nearly halves the margin, the
-       simplest account that explains the shift, and with which the score is no lower, wins unrefined. Without classes,
-       the simplest that explains it.
+       simplest account that explains the shift, and with which the score is not lower by a tenth, wins unrefined.
+       Without classes, the simplest that explains it.
     5. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
        find the source's classes at least as well (the mean of the shares of each) as with those that it gives them

@@ -15,7 +15,8 @@ _SURE = 0.6
 # Share of the margin before that a refinement must keep: where it is much less sure of the target's classes than the
 # source alone was, what it was held to contradicts the source.
 _LEAST_MARGIN = 0.55
-# Share of the score by which a more complex account must be better than one that leaves the domains alike.
+# Share of the score by which a more complex account must be better than one that leaves the domains alike, and by which
+# any must not be worse where scores tell little.
 _BETTER = 0.1
 # The same share for a map that can do least, above which there is no doubt.
 _CLEARLY_BETTER = 0.15
@@ -59,15 +60,22 @@ def best_separated(entries):
         return entries[0], False, "after every account, refining loses classes of the target"
     best = scored[0]
     for entry in scored[1:]:
-        # The more a simple account leaves unexplained, the less is its simplicity worth.
-        if entry["score"] > (1 + _BETTER * (1 - apart(best["discrepancy"]))) * best["score"]:
+        if entry["score"] > _lead(best) * best["score"]:
             best = entry
     reason = f"after {best['name']}, the classes of the target separate best"
     if is_sure(best):
         return best, False, f"{reason}, and need no refinement"
     if best["refined"].margin_ < _LEAST_MARGIN * best["refined"].plain_margin_:
-        # Classes so unclear do not tell one account from another either, but where they are less clear after it.
-        as_clear = (entry for entry in scored if entry is not entries[0] and entry["score"] >= best["score"])
-        simplest = next(as_clear, best)
+        # Classes so unclear do not tell one account from another either, but where they are clearly less so after it.
+        least = best["score"] / _lead(best)
+        simplest = next((entry for entry in scored if entry is not entries[0] and entry["score"] >= least), best)
         return simplest, False, f"refining blurs the classes of the target, so {simplest['name']} is taken as it is"
     return best, True, reason
+
+
+def _lead(entry):
+    """What the score of another account must exceed, as a multiple of that of this one, to be clearly better.
+
+    The more an account leaves unexplained, the less is its simplicity worth.
+    """
+    return 1 + _BETTER * (1 - apart(entry["discrepancy"]))

@@ -76,10 +76,8 @@ class ConvexPotential(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name, value.to(torch.float32).contiguous())
         self._set_metric(self.curvature)
-        # Directions are stored times sqrt(n_features), so that one step size suits every number of features. Those of
-        # the soft maxima are where rows move to, and begin spread as the Gaussian map spreads whitened rows.
-        spread = self.curvature * (math.sqrt(n_features) / self.curvature.norm())
-        self.directions = nn.Parameter(2.0 * torch.randn(width, n_features, generator=generator) @ spread)
+        # Directions are stored times sqrt(n_features), so that one step size suits every number of features.
+        self.directions = nn.Parameter(2.0 * torch.randn(width, n_features, generator=generator))
         self.offsets = nn.Parameter(torch.randn(width, generator=generator))
         n_inputs = max(96 if n_features <= 8 else 128, 3 * n_features)
         n_inputs += -n_inputs % 16  # products with other numbers of columns are up to a tenth slower
