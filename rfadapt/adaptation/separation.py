@@ -66,7 +66,7 @@ def best_separated(entries):
     if is_sure(best):
         return best, False, f"{reason}, and need no refinement"
     if best["refined"].margin_ < _LEAST_MARGIN * best["refined"].plain_margin_:
-        # Classes so unclear do not tell one account from another either, but where they are clearly less so after it.
+        # Classes so unclear do not tell one account from another either, unless they are still less clear after it.
         least = best["score"] / _lead(best)
         simplest = next((entry for entry in scored if entry is not entries[0] and entry["score"] >= least), best)
         return simplest, False, f"refining blurs the classes of the target, so {simplest['name']} is taken as it is"
