@@ -86,7 +86,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        the more it leaves unexplained, the simpler account. It is kept unrefined where a classifier of the moved source
        alone separates the classes of the target already (unless refining finds over a tenth of the known labels more).
        A refinement that loses classes of the target does not count. Where refining nearly halves the margin, the
-       simplest account that explains the shift, and with which the score is not lower by a tenth, wins unrefined.
+       simplest account that explains the shift, and with which the score is within the same 10 %, wins unrefined.
        Without classes, the simplest that explains it.
     5. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
@@ -154,12 +154,13 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
     nothing, explaining = evidence[0], [entry for entry in evidence[1:] if entry["explains"]]
     if y0 is not None and len(np.unique(y0)) > 1:
         entries = [nothing, *explaining]
+        knows_enough = trials is not None and trials.knows_enough
         # Where one goes first, how the classes separate decides nothing, unless known labels may overrule it.
-        goes_first = any(entry["account"].goes_first for entry in entries)
-        for entry in [] if goes_first and not (trials is not None and trials.knows_enough) else entries:
-            began = time.perf_counter()
-            entry |= refinement(entry["account"], X0, y0, X1, random_state)
-            entry["seconds"] += time.perf_counter() - began
+        if knows_enough or not any(entry["account"].goes_first for entry in entries):
+            for entry in entries:
+                began = time.perf_counter()
+                entry |= refinement(entry["account"], X0, y0, X1, random_state)
+                entry["seconds"] += time.perf_counter() - began
         account, is_refined, reason = settled(entries, y1, known1, trials, judge.shift)
         taken = account.start_ if is_refined else account
         return Choice(account if refined else taken, _public(evidence, taken), reason)

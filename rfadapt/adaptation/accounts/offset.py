@@ -14,8 +14,8 @@ from sklearn.utils import check_random_state
 
 from ..._samples import drawn
 from ...projection import Projection
-from .base import Account
 from .maps import AffineAccount
+from .weights import ClassWeights
 
 # Rows of the target that the mixture is fitted to, and offsets that it is begun with.
 _ROWS = 1000
@@ -32,7 +32,7 @@ _OTHER = 0.1
 _FARTHER = 2.0
 
 
-class OffsetClasses(Account):
+class OffsetClasses(ClassWeights):
     r"""The account that the classes have other proportions, or are gone, and that all rows moved by one offset.
 
     The target is a mixture of the source's classes, as normal distributions with one (shrunk) covariance, moved by one
@@ -77,7 +77,6 @@ class OffsetClasses(Account):
     """
 
     name = "class weights, offset"
-    needs_classes = True
     goes_first = True
 
     def __init__(self, random_state=None):
@@ -118,11 +117,6 @@ class OffsetClasses(Account):
     def inverse_transform(self, X1):
         """Target rows, moved to the source."""
         return self._projection.move(X1, lambda z: z - self.offset_)
-
-    def weigh(self, X0, y0):
-        """Weights of any source rows with labels `y0`; a class that was not there in `fit` weighs 1."""
-        index = np.searchsorted(self.classes_, y0).clip(max=len(self.classes_) - 1)
-        return np.where(self.classes_[index] == y0, self._ratio[index], 1.0)
 
 
 class _Explanation(NamedTuple):
