@@ -25,7 +25,7 @@ class Projection:
     unit : ndarray of shape (n_features,)
         What a feature is divided by; see `units`.
     basis : ndarray of shape (n_features, n_directions)
-        Orthonormal columns; all directions where there are at most `max_directions` features.
+        Orthonormal columns; all directions where there are at most `max_directions` features to look at.
     """
 
     center: np.ndarray
@@ -33,18 +33,18 @@ class Projection:
     basis: np.ndarray
 
     @classmethod
-    def fit(cls, X0, X1, max_directions=_MAX_DIRECTIONS) -> Projection:
-        """The directions of largest variance of the rows of both samples; at most as many as there are rows."""
-        n_features, n_rows = X0.shape[1], len(X0) + len(X1)
+    def fit(cls, X0, X1, max_directions=_MAX_DIRECTIONS, features=slice(None)) -> Projection:
+        """The directions of largest variance of the rows of both samples; at most as many as there are rows.
+
+        `features` are those that directions are made of, by numbers or a mask.
+        """
+        n_rows = len(X0) + len(X1)
         center, unit = (X0.sum(axis=0) + X1.sum(axis=0)) / n_rows, units(X0, X1)
-        if n_features <= max_directions:
-            return cls(center, unit, np.eye(n_features))
-        z0, z1 = ((X - center) / unit for X in (X0, X1))
-        if n_rows < n_features:  # far cheaper than a matrix of all features
-            directions = np.linalg.svd(np.concatenate([z0, z1]), full_matrices=False)[2]
-            return cls(center, unit, directions[:max_directions].T)
-        scatter = z0.T @ z0 + z1.T @ z1
-        return cls(center, unit, np.linalg.eigh(scatter)[1][:, : -max_directions - 1 : -1])
+        z0, z1 = (((X - center) / unit)[:, features] for X in (X0, X1))
+        directions = _directions(z0, z1, max_directions)
+        basis = np.zeros((X0.shape[1], directions.shape[1]))
+        basis[features] = directions
+        return cls(center, unit, basis)
 
     def enter(self, X) -> np.ndarray:
         """Coordinates of rows, of shape (n_samples, n_directions)."""
@@ -89,3 +89,14 @@ def units(X0, X1) -> np.ndarray:
     pooled = (variance0 + variance1) / 2
     deviations = torch.where(is_varying(pooled, mean0, mean1), pooled, 1.0).sqrt().numpy()
     return deviations.astype(np.result_type(X0.dtype, np.float32))
+
+
+def _directions(z0, z1, max_directions):
+    """Orthonormal columns along which the rows of both vary most, or all axes where those are not too many."""
+    n_rows, n_features = len(z0) + len(z1), z0.shape[1]
+    if n_features <= max_directions:
+        return np.eye(n_features)
+    if n_rows < n_features:  # far cheaper than a matrix of all features
+        return np.linalg.svd(np.concatenate([z0, z1]), full_matrices=False)[2][:max_directions].T
+    scatter = z0.T @ z0 + z1.T @ z1
+    return np.linalg.eigh(scatter)[1][:, : -max_directions - 1 : -1]

@@ -209,6 +209,8 @@ def settled(entries, y1, known1, trials, shift):
     ways = [(entry, is_refined) for entry in entries for is_refined in (False, True)]
     first = next((entry for entry in entries if entry["account"].goes_first), None)
     chosen, is_refined, reason = best_separated(entries) if first is None else _ahead(first, entries[0], trials)
+    if is_refined and trials is not None and not trials.pays(chosen["refined"]):
+        is_refined, reason = False, f"{reason}, but refining gets more wrong in the source than it can set right"
     taken = next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
     if trials is not None:
         only_weighs = taken != 0 and not is_refined and chosen["account"].weights_ is not None and chosen is not first

@@ -12,6 +12,7 @@ from ...projection import Projection
 from ...rotation import LinearProblem, fit_rotation, linear_map
 from ...velocity.affine import shrunk_covariances
 from .base import Account
+from .measured import measured
 
 
 class AffineAccount(Account):
@@ -19,7 +20,8 @@ class AffineAccount(Account):
 
     The optimal map between the Gaussians with the means and (shrunk) covariances of the samples, after a turn of the
     source if `turned`, in a mirror if `mirrored` (as by a sensor whose sign is reversed). In more than 60 features it
-    moves rows in the 60 directions in which both samples together vary most.
+    moves rows in the 60 directions in which both samples together vary most. Categories and counts stay as they are:
+    features of at most 25 values that are the same in both domains.
 
     Parameters
     ----------
@@ -63,8 +65,12 @@ class AffineAccount(Account):
 
     def fit(self, X0, y0, X1):
         """As `Account.fit`."""
-        self._projection = Projection.fit(X0, X1)
+        self._projection = Projection.fit(X0, X1, features=measured(X0, X1))
         z0, z1 = (np.ascontiguousarray(self._projection.enter(X), dtype=np.float64) for X in (X0, X1))
+        if not z0.shape[1]:  # nothing can have moved
+            self._mean0 = self._mean1 = np.zeros(0)
+            self.matrix_ = self._inverse = np.zeros((0, 0))
+            return self
         geometry, *moments = fit_geometry(Samples(z0), Samples(z1), "common")
         self._mean0, self._mean1, scale = (v.numpy() for v in (geometry.mean0, geometry.mean1, geometry.scale))
         covariances = (covariance.numpy() for covariance in shrunk_covariances(*moments))
@@ -87,6 +93,8 @@ class AffineAccount(Account):
 
 class TransportAccount(Account):
     """Any transport as an account, the flow for one.
+
+    It moves what `AffineAccount` moves: not categories and counts.
 
     Parameters
     ----------
@@ -114,13 +122,22 @@ class TransportAccount(Account):
 
     def fit(self, X0, y0, X1):
         """As `Account.fit`."""
-        self.transport_ = clone(self.transport).fit(X0, X1, y0=y0)
+        self._features = np.flatnonzero(measured(X0, X1))
+        if len(self._features):
+            self.transport_ = clone(self.transport).fit(X0[:, self._features], X1[:, self._features], y0=y0)
         return self
 
     def transform(self, X0):
         """Source rows, transported."""
-        return self.transport_.transform(X0)
+        return self._moved(X0, "transform")
 
     def inverse_transform(self, X1):
         """Target rows, transported back."""
-        return self.transport_.inverse_transform(X1)
+        return self._moved(X1, "inverse_transform")
+
+    def _moved(self, X, method):
+        if not len(self._features):
+            return X
+        moved = X.copy()
+        moved[:, self._features] = getattr(self.transport_, method)(X[:, self._features])
+        return moved

@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from ..._samples import drawn
 from ...projection import Projection
 from .maps import AffineAccount
+from .measured import measured
 from .weights import ClassWeights
 
 # Rows of the target that the mixture is fitted to, and offsets that it is begun with.
@@ -85,7 +86,10 @@ class OffsetClasses(ClassWeights):
     def fit(self, X0, y0, X1):
         """As `Account.fit`; `y0` is needed."""
         random_state = check_random_state(self.random_state)
-        self._projection = Projection.fit(X0, X1)
+        self._projection = Projection.fit(X0, X1, features=measured(X0, X1))
+        if not self._projection.basis.size:  # nothing can have moved
+            self.offset_, self.is_likely_ = np.zeros(0), False
+            return super().fit(X0, y0, X1)
         self.classes_, index, counts = np.unique(y0, return_inverse=True, return_counts=True)
         prior = counts / len(y0)
         z1 = np.asarray(self._projection.enter(X1), dtype=np.float64)
