@@ -241,3 +241,38 @@ def test_outliers_of_the_target_do_not_spoil_a_classifier_that_cannot_hold_them(
     before = GaussianNB().fit(X0, y0).score(X1, y1)
     model = AdaptedClassifier(GaussianNB(), random_state=0).fit(X0, y0, X_target=X1)
     assert model.score(X1, y1) > before - 0.05
+
+
+def board(n, tilt, rng):
+    """Rows on a board of 16 squares, whose colours are the classes; of the right, the more, the larger `tilt`."""
+    X = rng.uniform(0, 4, (4 * n, 2))
+    X = X[rng.random(4 * n) < 1 - tilt * (1 - X[:, 0] / 4)][:n]
+    return X, (np.floor(X).sum(axis=1) % 2).astype(int)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_classes_that_do_not_follow_the_shape_of_the_rows_are_not_refined(seed):
+    rng = np.random.default_rng(seed)
+    (X0, y0), (X1, y1) = board(500, 0, rng), board(600, 0.9, rng)
+    plain = KNeighborsClassifier(1).fit(X0, y0).score(X1, y1)
+    adapted = AdaptedClassifier(KNeighborsClassifier(1), random_state=0).fit(X0, y0, X_target=X1)
+    assert adapted.score(X1, y1) > plain - 0.02  # 0.1 less if they are refined
+    assert adapted.chosen_ != "class-aware"
+
+
+@pytest.mark.parametrize(("n_others", "is_worth_it"), [(0, False), (200, True)])
+def test_refining_pays_where_it_changes_more_than_it_gets_wrong(n_others, is_worth_it, rng):
+    (X0, y0), (X1, _) = board(500, 0, rng), board(400, 0, rng)
+    model = trials(X0, y0, X1, estimator=KNeighborsClassifier(1))
+    before = model.train_plain(X0, y0).predict(X1)
+    labels = np.where(np.arange(400) < n_others, 1 - before, before)
+    refined = SimpleNamespace(start_=Account(), labelled_target_=(X1, labels))
+    assert model.pays(refined) == is_worth_it
+
+
+def test_refining_pays_where_it_finds_as_many_classes_of_the_source(rng):
+    X0, y0 = two_classes(300, 0.5, rng)
+    X1, _ = two_classes(200, 0.5, rng)
+    model = trials(X0, y0, X1)
+    refined = SimpleNamespace(start_=Account(), labelled_target_=(X1, model.train_plain(X0, y0).predict(X1)))
+    assert model.pays(refined)

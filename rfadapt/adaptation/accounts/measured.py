@@ -47,9 +47,9 @@ def _are_same(x0, x1):
     is_same = np.isin(x1, values)
     if len(values) > 2:
         step = np.diff(values).min()
-        at_step = (_off_steps(values, values[0], step) < _ROUNDING).all()
-        if at_step and np.ptp(x1) <= _MOST_VALUES * step:
-            is_same |= _off_steps(x1, values[0], step) < _ROUNDING
+        if (_off_steps(values, values[0], step) < _ROUNDING).all():
+            is_near = np.abs(x1 - values.mean()) < _MOST_VALUES * step
+            is_same |= is_near & (_off_steps(x1, values[0], step) < _ROUNDING)
     return is_same.mean() >= _SAME
 
 
