@@ -210,7 +210,9 @@ def settled(entries, y1, known1, trials, shift):
     first = next((entry for entry in entries if entry["account"].goes_first), None)
     chosen, is_refined, reason = best_separated(entries) if first is None else _ahead(first, entries[0], trials)
     if is_refined and trials is not None and not trials.pays(chosen["refined"]):
-        is_refined, reason = False, f"{reason}, but refining gets more wrong in the source than it can set right"
+        # Classes that do not follow the shape of the rows do not tell one account from another either.
+        chosen, is_refined = entries[0] if chosen is entries[0] else entries[1], False
+        reason = f"refining gets more wrong in the source than it can set right, so {chosen['name']} is taken as it is"
     taken = next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
     if trials is not None:
         only_weighs = taken != 0 and not is_refined and chosen["account"].weights_ is not None and chosen is not first
