@@ -260,7 +260,7 @@ def test_classes_that_do_not_follow_the_shape_of_the_rows_are_not_refined(seed):
     assert adapted.chosen_ != "class-aware"
 
 
-@pytest.mark.parametrize(("n_others", "is_worth_it"), [(0, False), (200, True)])
+@pytest.mark.parametrize(("n_others", "is_worth_it"), [(0, False), (400, True)])
 def test_refining_pays_where_it_changes_more_than_it_gets_wrong(n_others, is_worth_it, rng):
     (X0, y0), (X1, _) = board(500, 0, rng), board(400, 0, rng)
     model = trials(X0, y0, X1, estimator=KNeighborsClassifier(1))
@@ -276,3 +276,11 @@ def test_refining_pays_where_it_finds_as_many_classes_of_the_source(rng):
     model = trials(X0, y0, X1)
     refined = SimpleNamespace(start_=Account(), labelled_target_=(X1, model.train_plain(X0, y0).predict(X1)))
     assert model.pays(refined)
+
+
+@pytest.mark.parametrize("estimator", [KNeighborsClassifier(1), KNeighborsClassifier(20), LogisticRegression()])
+def test_refining_is_not_doubted_where_the_source_is_too_small_to_tell(estimator, rng):
+    X0, y0 = rng.normal(size=(12, 2)), np.repeat([0, 1], [11, 1])
+    X1 = rng.normal(size=(20, 2))
+    refined = SimpleNamespace(start_=Account(), labelled_target_=(X1, np.zeros(20, dtype=int)))
+    assert trials(X0, y0, X1, estimator=estimator).pays(refined)

@@ -19,8 +19,8 @@ from .discrepancy import FEW_ROWS, apart
 from .domains import Domains
 from .movement import Movement
 
-# Rows of the source, at most, that are labelled to see what refining gets wrong, and that are taken for a target.
-_REFINED_ROWS = 2000
+# Rows of each half of the source, at most, on which it is seen what refining gets wrong.
+_REFINED_ROWS = 1000
 # How many times as much as refining gets wrong it has to change: three of four of the changes are then right.
 _MOST_RIGHT = 2.0
 # Parts that the known labels of the target are cut into, to see which account they speak for.
@@ -106,28 +106,35 @@ class Trials:
     def pays(self, refined) -> bool:
         """Whether a refinement changes more of the target's classes than it gets wrong, as far as the source tells.
 
-        Half of the source is taken for a target, whose classes are known and which has not shifted. Where the estimator
-        alone finds more of them than refining does, classes do not follow the shape of the rows there. What refining
-        changes in the target then has to be more than what it changes here, by twice what it loses here.
+        Each half of the source is taken for a target of the other, whose classes are known and which has not shifted.
+        Where the estimator alone finds more of them than refining does, classes do not follow the shape of the rows.
+        What refining changes in the target then has to be more than what it changes here, by twice what it loses here.
         """
-        X0, y0 = self.domains.X0, self.domains.y0
-        random_state = np.random.RandomState(0)
-        order = random_state.permutation(len(X0))
-        order = order[np.argsort(y0[order], kind="stable")]  # every class is in the first half
-        learned = drawn(order[::2], random_state, _REFINED_ROWS)
-        others = drawn(order[1::2], random_state, min(_REFINED_ROWS, len(self.domains.X1)))
-        try:
-            plain = self.train_plain(X0[learned], y0[learned]).predict(X0[others])
-        except ValueError:
-            return True
-        here = ClassAware(random_state=random_state).fit(X0[learned], y0[learned], X0[others])
-        found = here.labelled_target_[1]
-        lost = (plain == y0[others]).mean() - (found == y0[others]).mean()
+        changed, lost = np.mean([self._refined_half(*half) for half in self._halves()], axis=0)
         before = self._given(refined.start_)
         if lost <= 0 or before is None:
             return True
-        changed = (before != refined.labelled_target_[1]).mean() - (plain != found).mean()
-        return bool(changed > _MOST_RIGHT * lost)
+        return bool((before != refined.labelled_target_[1]).mean() - changed > _MOST_RIGHT * lost)
+
+    def _halves(self):
+        """Rows of the source to learn from, and others to refine, both ways."""
+        y0, random_state = self.domains.y0, np.random.RandomState(0)
+        order = random_state.permutation(len(y0))
+        order = order[np.argsort(y0[order], kind="stable")]  # classes are in both, as far as they have two rows
+        halves = [drawn(half, random_state, _REFINED_ROWS) for half in (order[::2], order[1::2])]
+        return halves, halves[::-1]
+
+    def _refined_half(self, learned, others):
+        """Shares of other rows of the source to which refining gives another class, and wrongly, less rightly."""
+        X0, y0 = self.domains.X0, self.domains.y0
+        if len(np.unique(y0[learned])) < 2:
+            return 0.0, 0.0
+        try:
+            plain = self.train_plain(X0[learned], y0[learned]).predict(X0[others])
+        except ValueError:  # too few rows
+            return 0.0, 0.0
+        refined = ClassAware(random_state=0).fit(X0[learned], y0[learned], X0[others]).labelled_target_[1]
+        return (plain != refined).mean(), (plain == y0[others]).mean() - (refined == y0[others]).mean()
 
     def gains(self, weighing) -> bool:
         """Whether the weights of an account make the estimator better where they say that the target's rows are.
