@@ -278,9 +278,11 @@ def test_refining_pays_where_it_finds_as_many_classes_of_the_source(rng):
     assert model.pays(refined)
 
 
-@pytest.mark.parametrize("estimator", [KNeighborsClassifier(1), KNeighborsClassifier(20), LogisticRegression()])
-def test_refining_is_not_doubted_where_the_source_is_too_small_to_tell(estimator, rng):
-    X0, y0 = rng.normal(size=(12, 2)), np.repeat([0, 1], [11, 1])
-    X1 = rng.normal(size=(20, 2))
+@pytest.mark.parametrize(
+    ("classes", "estimator"),
+    [([0, 1], KNeighborsClassifier(1)), ([0, 1], LogisticRegression()), ([0, 0, 1, 1], KNeighborsClassifier(3))],
+)
+def test_refining_is_not_doubted_where_the_source_is_too_small_to_tell(classes, estimator, rng):
+    X0, X1 = rng.normal(size=(len(classes), 2)), rng.normal(size=(20, 2))
     refined = SimpleNamespace(start_=Account(), labelled_target_=(X1, np.zeros(20, dtype=int)))
-    assert trials(X0, y0, X1, estimator=estimator).pays(refined)
+    assert trials(X0, np.array(classes), X1, estimator=estimator).pays(refined)
