@@ -33,6 +33,7 @@ benchmark: $(VENV)/.installed-benchmarks
 	$(BIN)/python benchmarks/w2.py --data $(VENV)/clumps --dims 8 32 128 256 --budgets 60 --transports flow pot-linear \
 		ott-enot --results benchmarks/clumps_results.md
 	$(BIN)/python benchmarks/shifts.py
+	$(BIN)/python benchmarks/groups.py
 	$(BIN)/python benchmarks/small_samples.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/few_steps.py

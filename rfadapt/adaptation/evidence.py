@@ -72,8 +72,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        cloud without much shape looks alike, and the flow. They must also leave half of what any simpler account leaves,
        and are not weighed where one of those leaves no more than noise. These two, and a turn, are not weighed with
        fewer rows than a matrix of all directions has entries either, nor, without classes, with at most 300 rows of the
-       target. If no account explains the shift, no row is moved or weighed: acting on a wrong account costs more than
-       it gains.
+       target. No account moves categories and counts, features of few values that are the same in both domains. If no
+       account explains the shift, no row is moved or weighed: acting on a wrong account costs more than it gains.
     3. That classes with other proportions, or some of them, were moved by one offset (`OffsetClasses`) also has to be
        likelier than what the moments say, and clearly likelier than an offset alone. Where it then explains the shift,
        it is taken as it is, its weights as far as point 7 allows: points 4 and 5 look at all classes, of which some may
@@ -87,7 +87,11 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        alone separates the classes of the target already (unless refining finds over a tenth of the known labels more).
        A refinement that loses classes of the target does not count. Where refining nearly halves the margin, the
        simplest account that explains the shift, and with which the score is within the same 10 %, wins unrefined.
-       Without classes, the simplest that explains it.
+       The refinement also has to pay: between halves of the source, where nothing has shifted, it may find fewer
+       classes than the estimator alone. Then it has to change more of the target's classes than it changes there, by
+       twice what it loses there. Otherwise classes do not follow the shape of the rows, and the simplest account that
+       explains the shift is taken unrefined, or nothing where that had the best score. Without classes, the simplest
+       that explains it.
     5. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
        find the source's classes at least as well (the mean of the shares of each) as with those that it gives them

@@ -117,12 +117,12 @@ class Trials:
         return bool((before != refined.labelled_target_[1]).mean() - changed > _MOST_RIGHT * lost)
 
     def _halves(self):
-        """Rows of the source to learn from, and others to refine, both ways."""
+        """Rows of the source to learn from, and others to refine; the other way round as well where they are few."""
         y0, random_state = self.domains.y0, np.random.RandomState(0)
         order = random_state.permutation(len(y0))
         order = order[np.argsort(y0[order], kind="stable")]  # classes are in both, as far as they have two rows
         halves = [drawn(half, random_state, _REFINED_ROWS) for half in (order[::2], order[1::2])]
-        return halves, halves[::-1]
+        return [halves] if len(halves[1]) == _REFINED_ROWS else [halves, halves[::-1]]
 
     def _refined_half(self, learned, others):
         """Shares of other rows of the source to which refining gives another class, and wrongly, less rightly."""
