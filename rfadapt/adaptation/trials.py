@@ -130,7 +130,9 @@ class Trials:
         if len(np.unique(y0[learned])) < 2:
             return 0.0, 0.0
         try:
-            plain = self.train_plain(X0[learned], y0[learned]).predict(X0[others])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it is trained once more in the end
+                plain = self.train_plain(X0[learned], y0[learned]).predict(X0[others])
         except ValueError:  # too few rows
             return 0.0, 0.0
         refined = ClassAware(random_state=0).fit(X0[learned], y0[learned], X0[others]).labelled_target_[1]

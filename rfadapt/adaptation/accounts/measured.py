@@ -37,7 +37,11 @@ def measured(X0, X1) -> np.ndarray:
     >>> measured(rows, rows + [0, 7.5]), measured(rows, rows + [0.5, 7.5])
     (array([False,  True]), array([ True,  True]))
     """
-    return np.array([not _are_same(*columns) for columns in zip(X0.T, X1.T)], dtype=bool)
+    first = np.sort(X0[: 4 * _MOST_VALUES], axis=0)
+    is_measured = (np.diff(first, axis=0) != 0).sum(axis=0) >= _MOST_VALUES  # those of many features, at once
+    for j in np.flatnonzero(~is_measured):
+        is_measured[j] = not _are_same(X0[:, j], X1[:, j])
+    return is_measured
 
 
 def _are_same(x0, x1):
