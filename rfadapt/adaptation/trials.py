@@ -20,7 +20,9 @@ from .domains import Domains
 from .movement import Movement
 
 # Rows of each half of the source, at most, on which it is seen what refining gets wrong.
-_REFINED_ROWS = 1000
+_REFINED_ROWS = 2000
+# So many rows in a half are enough to tell without the other half.
+_ENOUGH = 1000
 # How many times as much as refining gets wrong it has to change: three of four of the changes are then right.
 _MOST_RIGHT = 2.0
 # Parts that the known labels of the target are cut into, to see which account they speak for.
@@ -122,7 +124,7 @@ class Trials:
         order = random_state.permutation(len(y0))
         order = order[np.argsort(y0[order], kind="stable")]  # classes are in both, as far as they have two rows
         halves = [drawn(half, random_state, _REFINED_ROWS) for half in (order[::2], order[1::2])]
-        return [halves] if len(halves[1]) == _REFINED_ROWS else [halves, halves[::-1]]
+        return [halves] if len(halves[1]) >= _ENOUGH else [halves, halves[::-1]]
 
     def _refined_half(self, learned, others):
         """Shares of other rows of the source to which refining gives another class, and wrongly, less rightly."""
