@@ -104,3 +104,21 @@ def test_weights_are_tried_where_the_rows_are_moved():
     model = AdaptedClassifier(LogisticRegression())
     trials = Trials(model._trained, model._trained_plainly, domains, "source_to_target")
     assert trials.gains(OffsetClasses(0).fit(X0, y0, X1 + 50))
+
+
+@pytest.mark.parametrize("n_features", [1, 3])
+@pytest.mark.parametrize("target", [0.0, 5.0])
+def test_features_that_do_not_vary_within_classes_are_no_failure(n_features, target):
+    y0 = np.repeat([0, 1], 30)
+    X0 = np.repeat(y0[:, None] * 1.5, n_features, axis=1)  # no row differs from its class
+    account = OffsetClasses(0).fit(X0, y0, np.full((40, n_features), target) + 0.25 * np.arange(40)[:, None])
+    assert np.isfinite(account.transform(X0)).all() and np.isfinite(account.weights_).all()
+
+
+def test_a_category_that_only_the_target_has_is_no_failure():
+    rng = np.random.default_rng(0)
+    X0, y0 = np.zeros((60, 2)), np.repeat([0, 1], 30)
+    X0[:, 1] = y0
+    X1 = (rng.random((50, 2)) < 0.5).astype(float)
+    account = OffsetClasses(0).fit(X0, y0, X1)
+    assert np.isfinite(account.transform(X0)).all() and np.isfinite(account.weights_).all()

@@ -139,7 +139,7 @@ class _Mixture:
     """Normal distributions around means, with the covariance of the residuals, as a density of rows."""
 
     def __init__(self, means, residuals, rows):
-        whiten, self.unwhiten = _whitening(residuals)
+        whiten, self.unwhiten = _whitening(residuals, rows.var() or 1.0)
         center = means.mean(axis=0)  # far from the origin, squares would round off what differs
         self._means, self._rows = (means - center) @ whiten, (rows - center) @ whiten
         self._mean, self._products = self._rows.mean(axis=0), self._rows @ self._means.T
@@ -189,10 +189,13 @@ class _Mixture:
         return _Explanation(likelihood, offset, proportions)
 
 
-def _whitening(rows):
-    """Matrices after which the covariance of centred rows, shrunk, is that of a unit, and back."""
+def _whitening(rows, other_variance):
+    """Matrices after which the covariance of centred rows, shrunk, is that of a unit, and back.
+
+    Rows that do not vary at all are as if they had some of the other variance.
+    """
     covariance = ledoit_wolf(rows, assume_centered=True)[0]
     variances, axes = np.linalg.eigh(covariance)
     # A direction in which no row differs from its class would count without end.
-    deviations = np.sqrt(np.maximum(variances, 1e-6 * max(variances.mean(), np.finfo(float).tiny)))
+    deviations = np.sqrt(np.maximum(variances, 1e-6 * (variances.mean() or other_variance)))
     return axes / deviations, (axes * deviations).T
