@@ -106,6 +106,7 @@ def test_weights_are_tried_where_the_rows_are_moved():
     assert trials.gains(OffsetClasses(0).fit(X0, y0, X1 + 50))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n_features", [1, 3])
 @pytest.mark.parametrize("target", [0.0, 5.0])
 def test_features_that_do_not_vary_within_classes_are_no_failure(n_features, target):
@@ -115,6 +116,7 @@ def test_features_that_do_not_vary_within_classes_are_no_failure(n_features, tar
     assert np.isfinite(account.transform(X0)).all() and np.isfinite(account.weights_).all()
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_category_that_only_the_target_has_is_no_failure():
     rng = np.random.default_rng(0)
     X0, y0 = np.zeros((60, 2)), np.repeat([0, 1], 30)
