@@ -90,7 +90,7 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        The refinement also has to pay: between halves of the source, where nothing has shifted, it may find fewer
        classes than the estimator alone. Then it has to change more of the target's classes than it changes there, by
        twice what it loses there. Otherwise classes do not follow the shape of the rows, and the simplest account that
-       explains the shift is taken unrefined, or nothing where that had the best score. Without classes, the simplest
+       explains the shift without looking at classes is taken unrefined, or nothing where that had the best score. Without classes, the simplest
        that explains it.
     5. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
@@ -214,8 +214,10 @@ def settled(entries, y1, known1, trials, shift):
     first = next((entry for entry in entries if entry["account"].goes_first), None)
     chosen, is_refined, reason = best_separated(entries) if first is None else _ahead(first, entries[0], trials)
     if is_refined and trials is not None and not trials.pays(chosen["refined"]):
-        # Classes that do not follow the shape of the rows do not tell one account from another either.
-        chosen, is_refined = entries[0] if chosen is entries[0] else entries[1], False
+        # Classes that do not follow the shape of the rows tell neither accounts apart nor their own proportions.
+        explaining = [entry for entry in entries[1:] if not entry["account"].needs_classes]
+        chosen = explaining[0] if explaining and chosen is not entries[0] else entries[0]
+        is_refined = False
         reason = f"refining gets more wrong in the source than it can set right, so {chosen['name']} is taken as it is"
     taken = next(k for k, way in enumerate(ways) if way[0] is chosen and way[1] == is_refined)
     if trials is not None:
