@@ -90,8 +90,8 @@ def choose_account(X0, y0, X1, *, y1=None, known1=None, trials=None, random_stat
        The refinement also has to pay: between halves of the source, where nothing has shifted, it may find fewer
        classes than the estimator alone. Then it has to change more of the target's classes than it changes there, by
        twice what it loses there. Otherwise classes do not follow the shape of the rows, and the simplest account that
-       explains the shift without looking at classes is taken unrefined, or nothing where that had the best score. Without classes, the simplest
-       that explains it.
+       explains the shift without looking at classes is taken unrefined, or nothing where that had the best score.
+       Without classes, the simplest that explains it.
     5. At most 300 target rows show little of their own shape, and what was chosen must be confirmed on the way back:
        the estimator, trained on the target's rows alone with the classes that it gives them after the account, must
        find the source's classes at least as well (the mean of the shares of each) as with those that it gives them
