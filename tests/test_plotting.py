@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 
 from rfadapt import (
     AdaptedClassifier,
@@ -181,7 +182,7 @@ def test_evidence_highlights_what_was_refined():
     rng = np.random.default_rng(0)
     y = np.arange(300) % 3
     X = rng.normal(size=(300, 2)) + 1.2 * np.array([[0, 0], [1, 0], [0, 1]])[y]  # classes overlap: they are refined
-    model = AdaptedClassifier(LogisticRegression(), random_state=0).fit(X, y, X_target=2 * X + 10)
+    model = AdaptedClassifier(KNeighborsClassifier(1), random_state=0).fit(X, y, X_target=2 * X + 10)
     assert model.chosen_ == "class-aware"
     display = EvidenceDisplay.from_estimator(model)
     name = model.transport_.start_.name
