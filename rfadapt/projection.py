@@ -40,8 +40,11 @@ class Projection:
         """
         n_rows = len(X0) + len(X1)
         center, unit = (X0.sum(axis=0) + X1.sum(axis=0)) / n_rows, units(X0, X1)
-        z0, z1 = (((X - center) / unit)[:, features] for X in (X0, X1))
-        directions = _directions(z0, z1, max_directions)
+        n_features = len(center[features])
+        directions = np.eye(n_features)
+        if n_features > max_directions:
+            z0, z1 = (((X - center) / unit)[:, features] for X in (X0, X1))
+            directions = _largest_directions(z0, z1)[:, :max_directions]
         basis = np.zeros((X0.shape[1], directions.shape[1]))
         basis[features] = directions
         return cls(center, unit, basis)
@@ -91,12 +94,8 @@ def units(X0, X1) -> np.ndarray:
     return deviations.astype(np.result_type(X0.dtype, np.float32))
 
 
-def _directions(z0, z1, max_directions):
-    """Orthonormal columns along which the rows of both vary most, or all axes where those are not too many."""
-    n_rows, n_features = len(z0) + len(z1), z0.shape[1]
-    if n_features <= max_directions:
-        return np.eye(n_features)
-    if n_rows < n_features:  # far cheaper than a matrix of all features
-        return np.linalg.svd(np.concatenate([z0, z1]), full_matrices=False)[2][:max_directions].T
-    scatter = z0.T @ z0 + z1.T @ z1
-    return np.linalg.eigh(scatter)[1][:, : -max_directions - 1 : -1]
+def _largest_directions(z0, z1):
+    """Orthonormal columns along which the rows of both samples vary, the one along which they vary most first."""
+    if len(z0) + len(z1) < z0.shape[1]:  # far cheaper than a matrix of all features
+        return np.linalg.svd(np.concatenate([z0, z1]), full_matrices=False)[2].T
+    return np.linalg.eigh(z0.T @ z0 + z1.T @ z1)[1][:, ::-1]
